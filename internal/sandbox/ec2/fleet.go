@@ -1,0 +1,102 @@
+package ec2
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// Fleet is what EC2 Auto Scaling asks of EC2 in one region, in process. Errors
+// are *wire.Error with EC2's codes and messages (InvalidLaunchTemplateId.NotFound,
+// InvalidAMIID.NotFound …), for the caller to wrap as its own service does.
+type Fleet interface {
+	// Template resolves a reference to a version that exists and checks that
+	// an instance could be run from it: it has an image that is available and,
+	// unless instanceType is given in its place, an instance type that fits it.
+	Template(ref TemplateRef, instanceType string) (Template, error)
+
+	// Launch runs instances in the subnet and returns them, pending. All of
+	// them are run or none.
+	Launch(ctx context.Context, order LaunchOrder) ([]Member, error)
+
+	// Terminate begins to terminate an instance. One that is terminated
+	// already, or is gone, is no error.
+	Terminate(ctx context.Context, instanceID string) error
+
+	// Member describes an instance; false when EC2 no longer knows it.
+	Member(instanceID string) (Member, bool)
+
+	// Subnet describes a subnet; false when there is none of that id.
+	Subnet(subnetID string) (SubnetPlace, bool)
+
+	// Subnets lists the default subnet of each zone, by zone.
+	Subnets() []SubnetPlace
+
+	// Subscribe calls heard for each change of an instance's state, one call at
+	// a time, an instance's changes in their order, and with no lock of EC2's
+	// held. The returned function ends it.
+	Subscribe(heard func(StateChange)) (cancel func())
+}
+
+// TemplateRef names a launch template version as a caller wrote it.
+type TemplateRef struct {
+	ID, Name string // one of them
+	Version  string // a number, "$Latest" or "$Default", which is also meant by ""
+}
+
+// Template is a launch template version that exists.
+type Template struct {
+	ID, Name     string
+	Version      int64
+	ImageID      string // resolved, also where the template names an SSM parameter
+	FromSSM      bool   // the template names its image by resolve:ssm
+	InstanceType string
+}
+
+// LaunchOrder says what Launch is to run.
+type LaunchOrder struct {
+	Template     TemplateRef
+	Count        int
+	SubnetID     string
+	InstanceType string            // in place of the template's, when not empty
+	Tags         map[string]string // onto the instances, over the template's; aws: keys are allowed
+}
+
+// InstanceState is the state of an instance.
+type InstanceState string
+
+// The states of an instance.
+const (
+	Pending      InstanceState = "pending"
+	Running      InstanceState = "running"
+	ShuttingDown InstanceState = "shutting-down"
+	Terminated   InstanceState = "terminated"
+	Stopping     InstanceState = "stopping"
+	Stopped      InstanceState = "stopped"
+)
+
+// Member is an instance as a group sees it.
+type Member struct {
+	ID           string
+	State        InstanceState
+	Reason       string // why it is in this state, as DescribeInstances has it; empty when running
+	Address      netip.Addr
+	SubnetID     string
+	Zone         string
+	InstanceType string
+	ImageID      string
+	Launched     time.Time
+	Template     Template
+}
+
+// SubnetPlace is where a subnet lies.
+type SubnetPlace struct {
+	ID, Zone, VpcID string
+}
+
+// StateChange tells that an instance has come to a state.
+type StateChange struct {
+	InstanceID string
+	From, To   InstanceState
+	Reason     string
+}
