@@ -2,7 +2,7 @@ module github.com/immutable-server/packer-plugin-immutable/tools/packer
 
 go 1.26
 
-require github.com/hashicorp/packer v1.12.0
+require github.com/hashicorp/packer v1.12.0 // indirect
 
 require (
 	cloud.google.com/go v0.110.8 // indirect
@@ -188,3 +188,5 @@ require (
 )
 
 replace github.com/zclconf/go-cty => github.com/nywilken/go-cty v1.13.3
+
+tool github.com/hashicorp/packer
