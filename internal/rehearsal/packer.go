@@ -1,0 +1,134 @@
+package rehearsal
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// PluginSource is the address under which packer knows the plugin.
+const PluginSource = "github.com/immutable-server/immutable"
+
+// Packer is one command line of the packer binary.
+type Packer struct {
+	// Dir is the working directory.
+	Dir string
+
+	// Env is added to the environment.
+	Env []string
+
+	// Args are the arguments: "build", "-var", ….
+	Args []string
+
+	// Echo, if set, is given every line as it comes.
+	Echo io.Writer
+
+	// EachLine, if set, is called for every line as it comes; a test
+	// interrupts or kills the build from here.
+	EachLine func(line string, packer *exec.Cmd)
+}
+
+// Output is what packer printed, line by line.
+type Output struct {
+	Lines []Line
+}
+
+// Line is one line of output without colours, and the time since the start at
+// which it came.
+type Line struct {
+	At   time.Duration
+	Text string
+}
+
+func (o Output) String() string {
+	var all strings.Builder
+	for _, line := range o.Lines {
+		all.WriteString(line.Text + "\n")
+	}
+	return all.String()
+}
+
+// Find gives the submatches of the first line that matches, or nil.
+func (o Output) Find(pattern string) []string {
+	expression := regexp.MustCompile(pattern)
+	for _, line := range o.Lines {
+		if match := expression.FindStringSubmatch(line.Text); match != nil {
+			return match
+		}
+	}
+	return nil
+}
+
+// At is the time of the first line that matches; ok tells whether one does.
+func (o Output) At(pattern string) (at time.Duration, ok bool) {
+	expression := regexp.MustCompile(pattern)
+	for _, line := range o.Lines {
+		if expression.MatchString(line.Text) {
+			return line.At, true
+		}
+	}
+	return 0, false
+}
+
+// InstallPlugin installs the stage's plugin binary where packer looks for it.
+func (s *Stage) InstallPlugin(ctx context.Context) error {
+	_, err := s.Packer(ctx, Packer{Args: []string{"plugins", "install", "--path", s.Plugin, PluginSource}})
+	return err
+}
+
+// Packer runs packer on the stage. An exit code other than zero is an
+// *exec.ExitError; what packer printed comes with it.
+func (s *Stage) Packer(ctx context.Context, run Packer) (Output, error) {
+	process := exec.CommandContext(ctx, s.PackerBinary, run.Args...)
+	process.Cancel = func() error { return process.Process.Signal(syscall.SIGINT) }
+	process.WaitDelay = time.Minute
+	process.Dir = run.Dir
+	process.Env = append(s.environ(
+		"PACKER_PLUGIN_PATH="+filepath.Join(s.Dir, "plugins"),
+		"PACKER_CONFIG_DIR="+filepath.Join(s.Dir, "home"),
+		"PACKER_CACHE_DIR="+s.Cache,
+		"PACKER_NO_COLOR=1",
+		"CHECKPOINT_DISABLE=1",
+	), run.Env...)
+
+	read, write := io.Pipe()
+	process.Stdout, process.Stderr = write, write
+
+	var output Output
+	start := time.Now()
+	if err := process.Start(); err != nil {
+		return output, fmt.Errorf("start packer: %w", err)
+	}
+	finished := make(chan error, 1)
+	go func() {
+		err := process.Wait()
+		_ = write.Close() // an in-memory pipe; its close never fails
+		finished <- err
+	}()
+
+	lines := bufio.NewScanner(read)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := Line{At: time.Since(start), Text: lines.Text()}
+		output.Lines = append(output.Lines, line)
+		if run.Echo != nil {
+			if _, err := fmt.Fprintln(run.Echo, line.Text); err != nil {
+				return output, err
+			}
+		}
+		if run.EachLine != nil {
+			run.EachLine(line.Text, process)
+		}
+	}
+	if err := <-finished; err != nil {
+		return output, fmt.Errorf("packer %s: %w", strings.Join(run.Args, " "), err)
+	}
+	return output, lines.Err()
+}
