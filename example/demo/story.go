@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/rehearsal"
+)
+
+// story is what happened in the demo, as seen from outside of the plugin.
+type story struct {
+	setUp                       time.Duration
+	output                      rehearsal.Output
+	requests                    rehearsal.Report
+	versionBefore, versionAfter string
+	firstAMI                    string
+}
+
+// bakedAMI reads the AMI from packer's last lines, where it names artifacts.
+func bakedAMI(output rehearsal.Output) (string, error) {
+	for i := len(output.Lines) - 1; i >= 0; i-- {
+		if _, rest, ok := strings.Cut(output.Lines[i].Text, rehearsal.Region+":"); ok {
+			if ami := strings.TrimSpace(rest); strings.HasPrefix(ami, "ami-") {
+				return ami, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("packer named no AMI:\n%s", output)
+}
+
+// tell prints the story. What AWS would know is asked of the sandbox.
+func (s story) tell(ctx context.Context, box *rehearsal.Sandbox) error {
+	ami, err := bakedAMI(s.output)
+	if err != nil {
+		return err
+	}
+	image, err := describeImage(ctx, box, ami)
+	if err != nil {
+		return err
+	}
+	refreshes, err := autoscaling.NewFromConfig(box.Config()).DescribeInstanceRefreshes(ctx,
+		&autoscaling.DescribeInstanceRefreshesInput{AutoScalingGroupName: aws.String(groupName)})
+	if err != nil {
+		return err
+	}
+
+	say("What happened")
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	row := func(name, format string, values ...any) {
+		fmt.Fprintf(table, "%s\t"+format+"\n", append([]any{name}, values...)...) //nolint:errcheck // Flush reports it
+	}
+	row("AMI", "%s  %s", ami, aws.ToString(image.Name))
+	for _, tag := range image.Tags {
+		if strings.HasPrefix(*tag.Key, "Source/") {
+			row("  "+*tag.Key, "%s", *tag.Value)
+		}
+	}
+	for _, refresh := range refreshes.InstanceRefreshes {
+		row("instance refresh", "%s  %s, %d%%", *refresh.InstanceRefreshId, refresh.Status, aws.ToInt32(refresh.PercentageComplete))
+	}
+	row("set-up (bake and group of "+before+")", "%s", seconds(s.setUp))
+	for _, stage := range stages(s.output) {
+		row("stage: "+stage.name, "%s", stage.took)
+	}
+	row("packer build in all", "%s", seconds(s.output.Lines[len(s.output.Lines)-1].At))
+	if uploaded := s.output.Find(`[Uu]ploaded (.*)`); uploaded != nil {
+		row("uploaded", "%s", uploaded[1])
+	}
+	row("requests served", "%d  %v", s.requests.Served, s.requests.ByVersion)
+	row("requests failed", "%d", s.requests.Failed)
+	row("version before, after", "%s, %s", s.versionBefore, s.versionAfter)
+	return table.Flush()
+}
+
+// judge fails where the story did not end well.
+func (s story) judge(ctx context.Context, box *rehearsal.Sandbox) error {
+	var errs []error
+	if s.requests.Failed > 0 {
+		errs = append(errs, fmt.Errorf("%d requests failed:\n  %s", s.requests.Failed, strings.Join(s.requests.Failures, "\n  ")))
+	}
+	if s.versionBefore != before || s.versionAfter != after {
+		errs = append(errs, fmt.Errorf("version %s answered before and %s after, want %s and %s", s.versionBefore, s.versionAfter, before, after))
+	}
+	ami, err := bakedAMI(s.output)
+	errs = append(errs, err)
+	running, err := box.RunningImages(ctx, groupName)
+	errs = append(errs, err)
+	if len(running) != 1 || running[ami] != groupSize {
+		errs = append(errs, fmt.Errorf("instances in service by image: %v, want %d of %s", running, groupSize, ami))
+	}
+	return errors.Join(errs...)
+}
+
+func describeImage(ctx context.Context, box *rehearsal.Sandbox, ami string) (ec2types.Image, error) {
+	images, err := ec2.NewFromConfig(box.Config()).DescribeImages(ctx, &ec2.DescribeImagesInput{ImageIds: []string{ami}})
+	if err != nil {
+		return ec2types.Image{}, err
+	}
+	return images.Images[0], nil
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

@@ -1,0 +1,34 @@
+packer {
+  required_plugins {
+    immutable = {
+      source  = "github.com/immutable-server/immutable"
+      version = ">= 0.1.0"
+    }
+  }
+}
+
+variable "version" {
+  type        = string
+  description = "The version of the RPM in dist/, as `build` beside this file makes it."
+}
+
+source "immutable-direct" "hello" {
+  ami_name = "hello-${var.version}"
+}
+
+build {
+  sources = ["source.immutable-direct.hello"]
+
+  provisioner "immutable-rpm" {
+    packages = ["${path.root}/dist/hello-${var.version}.x86_64.rpm"]
+    services = ["hello.service"]
+  }
+  provisioner "immutable-seal" {}
+
+  post-processors {
+    post-processor "immutable-tag" {}
+    post-processor "immutable-rollout" {
+      auto_scaling_group = "hello"
+    }
+  }
+}
