@@ -1,0 +1,174 @@
+// Package state keeps what the sandbox knows, in memory and in a directory.
+//
+// All of it is the books: one ledger for each service, with one page for each
+// region. There is one lock for all the books, which makes every operation
+// atomic and every rule simple to state: hold the books while reading or
+// changing a page, and never for long. Reading a body, hashing, copying a
+// volume, booting or stopping a machine are done outside (Outside), after
+// which everything must be looked up anew, because the books may have changed.
+//
+// A service declares its ledger once, with the type of a page:
+//
+//	type page struct{ Images map[string]*Image }
+//	images, err := state.Declare(books, "images", func(region string) *page { … })
+//	…
+//	images.In("eu-west-1").Images[id] = image // books held
+//
+// A page is saved as JSON in DIR/REGION/LEDGER.json a moment after a change,
+// and on Close. Its exported fields are what is saved. Handlers of package
+// api run with the books held; everything else uses Do or Read.
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+)
+
+// pause is how long after a change it is saved, so that changes that come
+// together are saved together.
+const pause = time.Second
+
+// Books are all ledgers of one sandbox.
+type Books struct {
+	dir    string
+	report func(error)
+
+	mu      sync.Mutex
+	ledgers map[string]ledger
+	saving  *time.Timer // set while a save is due
+
+	writing sync.Mutex        // held while files are written
+	written map[string][]byte // what the files hold
+}
+
+// ledger is a Ledger of any type, as Books sees it: its pages by region.
+type ledger interface {
+	pages() map[string]any
+}
+
+// Open opens the books in dir, which must exist. Errors of saves in the
+// background are given to report.
+func Open(dir string, report func(error)) (*Books, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the sandbox's state: %w", err)
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("open the sandbox's state: %s is not a directory", dir)
+	}
+	return &Books{dir: dir, report: report, ledgers: map[string]ledger{}, written: map[string][]byte{}}, nil
+}
+
+// Do runs f with the books held; f may change them.
+func (b *Books) Do(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer b.changed() // last, because f may let go of the books and a save come between
+	f()
+}
+
+// Read runs f with the books held; f must not change them.
+func (b *Books) Read(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f()
+}
+
+// Outside lets go of the books while f runs. It is called with the books
+// held; what was read before must be looked up anew afterwards.
+func (b *Books) Outside(f func()) {
+	b.mu.Unlock()
+	defer b.mu.Lock()
+	f()
+}
+
+// changed makes sure that a save is due.
+func (b *Books) changed() {
+	if b.saving != nil {
+		return
+	}
+	b.saving = time.AfterFunc(pause, func() {
+		if err := b.Save(); err != nil {
+			b.report(err)
+		}
+	})
+}
+
+// Dir makes sure of the folder of the given name for a region's own files,
+// such as volumes, and gives its path.
+func (b *Books) Dir(region, name string) (string, error) {
+	dir := filepath.Join(b.dir, region, name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make a folder in the sandbox's state: %w", err)
+	}
+	return dir, nil
+}
+
+// Save writes the pages that have changed.
+func (b *Books) Save() error {
+	b.writing.Lock()
+	defer b.writing.Unlock()
+	pages, err := b.marshal()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, path := range slices.Sorted(maps.Keys(pages)) {
+		if string(b.written[path]) == string(pages[path]) {
+			continue
+		}
+		if err := writeFile(path, pages[path]); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		b.written[path] = pages[path]
+	}
+	return errors.Join(errs...)
+}
+
+// marshal gives the contents of the files of all pages.
+func (b *Books) marshal() (map[string][]byte, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.saving != nil {
+		b.saving.Stop()
+		b.saving = nil
+	}
+	files := map[string][]byte{}
+	for name, ledger := range b.ledgers {
+		for region, page := range ledger.pages() {
+			path := filepath.Join(b.dir, region, name+".json")
+			contents, err := json.MarshalIndent(page, "", " ")
+			if err != nil {
+				return nil, fmt.Errorf("save %s: %w", path, err)
+			}
+			files[path] = contents
+		}
+	}
+	return files, nil
+}
+
+// writeFile replaces a file at once, so that a reader sees the old contents
+// or the new.
+func writeFile(path string, contents []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("save the sandbox's state: %w", err)
+	}
+	if err := os.WriteFile(path+".new", contents, 0o600); err != nil {
+		return fmt.Errorf("save the sandbox's state: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("save the sandbox's state: %w", err)
+	}
+	return nil
+}
+
+// Close saves what has changed. The books must not be used afterwards.
+func (b *Books) Close() error { return b.Save() }
