@@ -1,0 +1,68 @@
+package api
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
+)
+
+// The accounts of the sandbox.
+const (
+	Account = "123456789012" // everybody who calls
+	Amazon  = "137112412989" // owns the public images, as Amazon Linux's owner does
+)
+
+// Call is one call of an operation.
+type Call struct {
+	Service   string // as in credential scopes, ARNs and IAM actions
+	Operation string
+	Region    string
+	Account   string
+	Principal string // access key id
+	RequestID string
+	Now       time.Time
+
+	Actions []Action // what the caller must be permitted; the operation itself first
+
+	books *state.Books
+}
+
+// Action is an IAM action and the ARNs of the resources that it is done to;
+// none means any resource.
+type Action struct {
+	Name      string   `json:"name"`
+	Resources []string `json:"resources,omitempty"`
+}
+
+// NewCall begins a call; its fields but Actions are for the caller to set.
+func NewCall(books *state.Books) *Call { return &Call{Account: Account, books: books} }
+
+// Begin names the operation, and with it the first action.
+func (c *Call) Begin(service, operation string) {
+	c.Service, c.Operation = service, operation
+	c.Actions = []Action{{Name: service + ":" + operation}}
+}
+
+// On notes resources that the operation is done to.
+func (c *Call) On(arns ...string) {
+	c.Actions[0].Resources = append(c.Actions[0].Resources, arns...)
+}
+
+// Needs notes a further IAM action that the caller must be permitted.
+func (c *Call) Needs(action string, arns ...string) {
+	c.Actions = append(c.Actions, Action{Name: action, Resources: arns})
+}
+
+// ARN names a resource of the calling account, service and region, such as
+// "instance/i-0ab1".
+func (c *Call) ARN(resource string) string {
+	return fmt.Sprintf("arn:aws:%s:%s:%s:%s", c.Service, c.Region, c.Account, resource)
+}
+
+// Outside lets go of the books while f does what takes long. Afterwards
+// everything must be looked up anew.
+func (c *Call) Outside(f func()) { c.books.Outside(f) }
+
+func (c *Call) change(f func()) { c.books.Do(f) }
+func (c *Call) read(f func())   { c.books.Read(f) }

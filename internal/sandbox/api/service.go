@@ -1,0 +1,80 @@
+package api
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
+)
+
+// Service is one of AWS's services: a protocol and its operations.
+type Service struct {
+	Name     string // in credential scopes, ARNs and IAM actions
+	Protocol wire.Protocol
+
+	operations map[string]operation
+}
+
+// operation decodes a request, carries it out and encodes its outcome.
+type operation func(context.Context, *Call, *wire.Request) (*wire.Response, error)
+
+// NewService makes a service without operations.
+func NewService(name string, protocol wire.Protocol) *Service {
+	return &Service{Name: name, Protocol: protocol, operations: map[string]operation{}}
+}
+
+// Handler carries out one operation. It is called with the books held.
+type Handler[In, Out any] func(context.Context, *Call, *In) (*Out, error)
+
+// Register adds an operation to a service.
+func Register[In, Out any](s *Service, name string, handle Handler[In, Out]) {
+	if _, twice := s.operations[name]; twice {
+		panic("api: " + s.Name + " has two operations " + name)
+	}
+	hold := (*Call).change
+	if readsOnly(name) {
+		hold = (*Call).read
+	}
+	s.operations[name] = func(ctx context.Context, c *Call, r *wire.Request) (*wire.Response, error) {
+		in := new(In)
+		if err := r.Decode(in); err != nil {
+			return nil, err
+		}
+		if r.DryRun {
+			return nil, wire.Errorf("DryRunOperation", "Request would have succeeded, but DryRun flag is set.").With(http.StatusPreconditionFailed)
+		}
+		var out *Out
+		var err error
+		hold(c, func() { out, err = handle(ctx, c, in) })
+		if err != nil {
+			return nil, err
+		}
+		return s.Protocol.Encode(name, c.RequestID, out), nil
+	}
+}
+
+// readsOnly tells by its name whether an operation leaves the books as they
+// are.
+func readsOnly(operation string) bool {
+	for _, verb := range []string{"Describe", "Get", "List"} {
+		if strings.HasPrefix(operation, verb) {
+			return true
+		}
+	}
+	return false
+}
+
+// Operations lists the names of the operations.
+func (s *Service) Operations() []string { return slices.Sorted(maps.Keys(s.operations)) }
+
+// Do carries out what r asks for.
+func (s *Service) Do(ctx context.Context, c *Call, r *wire.Request) (*wire.Response, error) {
+	operation, ok := s.operations[r.Operation]
+	if !ok {
+		return nil, s.Protocol.UnknownOperation(r.Operation)
+	}
+	return operation(ctx, c, r)
+}

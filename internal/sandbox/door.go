@@ -1,0 +1,119 @@
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/calls"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
+)
+
+// door is where every call comes in.
+type door struct {
+	services map[string]*api.Service
+	books    *state.Books
+	clock    *clock.Clock
+	log      *calls.Log
+	serve    handler
+}
+
+// visit is a call on its way through the door.
+type visit struct {
+	*api.Call
+	service *api.Service
+	request *wire.Request
+}
+
+type handler func(context.Context, *visit) (*wire.Response, error)
+
+// step is something that happens to every call before it is carried out, or
+// afterwards.
+type step func(next handler) handler
+
+// chain lists the steps, outermost first. What must happen to every call
+// (faults, quotas, policies) gets its place here.
+func (d *door) chain() []step {
+	return []step{
+		catch,
+	}
+}
+
+func newDoor(books *state.Books, clock *clock.Clock, log *calls.Log, services ...*api.Service) *door {
+	d := &door{services: map[string]*api.Service{}, books: books, clock: clock, log: log}
+	for _, s := range services {
+		d.services[s.Name] = s
+	}
+	d.serve = func(ctx context.Context, v *visit) (*wire.Response, error) {
+		return v.service.Do(ctx, v.Call, v.request)
+	}
+	steps := d.chain()
+	for i := len(steps) - 1; i >= 0; i-- {
+		d.serve = steps[i](d.serve)
+	}
+	return d
+}
+
+// ServeHTTP answers one request.
+func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	begin := time.Now()
+	call := api.NewCall(d.books)
+	call.RequestID, call.Now = api.NewUUID(), d.clock.Now()
+	protocol, response, err := d.answer(r, call)
+	if err != nil {
+		response = protocol.EncodeError(call.RequestID, err)
+	}
+	// The log first: who has got the answer finds the call in the log.
+	d.log.Add(call, r, response.Status, err, time.Since(begin))
+	_ = response.WriteTo(w) // who has hung up does not want the answer
+}
+
+// answer carries a request out. The protocol, in which an error is to be
+// said, is never nil.
+func (d *door) answer(r *http.Request, call *api.Call) (wire.Protocol, *wire.Response, error) {
+	scope, err := credentialScope(r)
+	if err != nil {
+		return guess(r), nil, err
+	}
+	call.Principal, call.Region = scope.accessKey, scope.region
+	service, ok := d.services[scope.service]
+	if !ok {
+		return guess(r), nil, wire.Errorf("UnknownService", "The sandbox does not serve %s", scope.service).With(http.StatusNotFound)
+	}
+	request, err := service.Protocol.Parse(r)
+	if err != nil {
+		return service.Protocol, nil, err
+	}
+	call.Begin(service.Name, request.Operation)
+	response, err := d.serve(r.Context(), &visit{Call: call, service: service, request: request})
+	return service.Protocol, response, err
+}
+
+// guess chooses a protocol to say an error in when the service is not known.
+func guess(r *http.Request) wire.Protocol {
+	switch {
+	case r.Header.Get("X-Amz-Target") != "":
+		return wire.JSON("")
+	case strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded"), r.URL.Query().Has("Action"):
+		return wire.Query("")
+	}
+	return wire.RESTJSON(nil)
+}
+
+// catch makes a panic in a handler the failure of its one call.
+func catch(next handler) handler {
+	return func(ctx context.Context, v *visit) (response *wire.Response, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("the sandbox failed at %s:%s: %v\n%s", v.Service, v.Operation, p, debug.Stack())
+			}
+		}()
+		return next(ctx, v)
+	}
+}

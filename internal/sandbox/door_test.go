@@ -1,0 +1,80 @@
+package sandbox
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	awssts "github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/sts"
+)
+
+func testDoor(t *testing.T) aws.Config {
+	t.Helper()
+	books, err := state.Open(t.TempDir(), func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := clock.New(clock.Instant, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(newDoor(books, c, nil, sts.New()))
+	t.Cleanup(server.Close)
+	return aws.Config{
+		Region: "eu-west-1", BaseEndpoint: aws.String(server.URL), RetryMaxAttempts: 1,
+		Credentials: credentials.NewStaticCredentialsProvider("AKIATEST", "secret", ""),
+	}
+}
+
+func TestCallerIdentityNamesTheAccessKey(t *testing.T) {
+	out, err := awssts.NewFromConfig(testDoor(t)).GetCallerIdentity(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := aws.ToString(out.Arn), "arn:aws:iam::123456789012:user/AKIATEST"; got != want {
+		t.Errorf("Arn %s, want %s", got, want)
+	}
+}
+
+func TestUnknownOperationSaysSo(t *testing.T) {
+	_, err := awssts.NewFromConfig(testDoor(t)).GetSessionToken(t.Context(), nil)
+	e, ok := errors.AsType[smithy.APIError](err)
+	if !ok || e.ErrorCode() != "InvalidAction" {
+		t.Errorf("GetSessionToken gave %v, want InvalidAction", err)
+	}
+}
+
+func TestUnsignedRequestsAreRefused(t *testing.T) {
+	cfg := testDoor(t)
+	for name, authorization := range map[string]string{
+		"none":              "",
+		"another kind":      "Basic YTpi",
+		"no scope":          "AWS4-HMAC-SHA256 Credential=AKIA, SignedHeaders=host, Signature=0",
+		"a folder upwards":  "AWS4-HMAC-SHA256 Credential=AKIA/20250101/../sts/aws4_request",
+		"an unknown region": "AWS4-HMAC-SHA256 Credential=AKIA/20250101/home/sts/aws4_request",
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, *cfg.BaseEndpoint, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Authorization", authorization)
+			response, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = response.Body.Close() }()
+			if response.StatusCode < 400 || response.StatusCode >= 500 {
+				t.Errorf("status %s", response.Status)
+			}
+		})
+	}
+}
