@@ -1,0 +1,194 @@
+package group
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+)
+
+// replace takes a rolling refresh, or its rollback, one step on.
+//
+// Between two bounds of the capacity, in percent of what is desired, outdated
+// members are taken out and others launched: as many as are ready beyond the
+// lower bound go, as many as fit below the upper one come. Where the bounds leave
+// no room for either, an explicit upper bound means that one is launched before
+// one is terminated, beyond the bound; without one, one is terminated and its
+// replacement launched at the same time.
+func (g *Group) replace(ctx context.Context, w World, r *Refresh, now time.Time) {
+	t := &g.tally
+	goal, holding := g.goal(w, r, now)
+	if !holding && g.achieved(r) {
+		g.achieve(w, r, now)
+		return
+	}
+
+	least, most := ceil(g.Desired, r.MinHealthy), g.Desired
+	if r.MaxHealthy != nil {
+		most = floor(g.Desired, *r.MaxHealthy)
+	}
+	paused := holding || g.suspended(ProcessInstanceRefresh) || g.suspended(ProcessTerminate)
+	left := func() int { // outdated members that may be taken before the next checkpoint
+		if paused {
+			return 0
+		}
+		return max(0, min(t.outdated-g.guarded(r), t.outdated-(g.Desired-goal)))
+	}
+
+	for left() > 0 {
+		m := g.head(w, r)
+		if m == nil || m.Ready && t.ready <= least || !m.Ready && t.capacity <= least {
+			break
+		}
+		g.take(ctx, w, m, now)
+	}
+	room := most - t.capacity
+	if idle := t.warming == 0 && t.unhealthy == 0 && t.capacity >= g.Desired; idle && room <= 0 && left() > 0 {
+		if m := g.head(w, r); m != nil {
+			if r.MaxHealthy == nil {
+				g.take(ctx, w, m, now)
+			}
+			room = 1
+		}
+	}
+
+	switch n := g.Desired - t.capacity + left(); {
+	case n < 0:
+		g.shrink(ctx, w, -n, func(m *Member) bool { return !m.Outdated }, now)
+	case r.Rollback == nil && t.capacity < g.Desired && t.outdated == 0 && t.leaving == 0:
+		g.grow(ctx, w, n, now) // a scale-out; nothing is left to replace
+	default:
+		g.launch(ctx, w, min(n, room), func(int) string { return causeRefreshIn(now) }, now)
+	}
+
+	g.measure(r)
+	if r.Status != RefreshInProgress || !holding {
+		r.Reason = g.waitingFor(w)
+	}
+	g.judge(w, r, holding, now)
+}
+
+// guarded is how many outdated members the refresh has to leave alone for now.
+func (g *Group) guarded(r *Refresh) int {
+	if r.ProtectedWay == WayTake {
+		return 0
+	}
+	return g.tally.guarded
+}
+
+// take replaces an outdated member.
+func (g *Group) take(ctx context.Context, w World, m *Member, now time.Time) {
+	g.queue[m.Zone] = g.queue[m.Zone][1:]
+	g.headway(now)
+	g.leave(ctx, w, m, causeRefreshOut(m.ID, now), now)
+}
+
+// head is the outdated member to replace next: the oldest of the zone that has
+// most. Members that turn out not to need it are passed over for good; protected
+// ones go to the end of their queue.
+func (g *Group) head(w World, r *Refresh) *Member {
+	var best *Member
+	for _, zone := range slices.Sorted(maps.Keys(g.queue)) {
+		m := g.zoneHead(w, r, zone)
+		if m != nil && (best == nil || g.tally.zones[m.Zone] > g.tally.zones[best.Zone]) {
+			best = m
+		}
+	}
+	return best
+}
+
+func (g *Group) zoneHead(w World, r *Refresh, zone string) *Member {
+	queue := g.queue[zone]
+	defer func() { g.queue[zone] = queue }()
+	for range len(queue) {
+		m := g.Members[queue[0]]
+		switch {
+		case m == nil || !m.Outdated || m.Lifecycle == Terminating:
+			queue = queue[1:]
+		case r.SkipMatching && r.Rollback == nil && r.target(g).Floating() && r.target(g).matches(m, w.Fleet):
+			g.change(m, func(m *Member) { m.Outdated = false })
+			queue = queue[1:]
+		case m.Protected && r.ProtectedWay == WayIgnore:
+			g.change(m, func(m *Member) { m.Outdated = false })
+			queue = queue[1:]
+		case !m.capacity() || m.Protected && r.ProtectedWay == WayWait:
+			queue = append(queue[1:], queue[0])
+		default:
+			return m
+		}
+	}
+	return nil
+}
+
+// goal is how many members are to be up to date before the next checkpoint is
+// reached, and whether the refresh is waiting at one.
+func (g *Group) goal(w World, r *Refresh, now time.Time) (goal int, holding bool) {
+	if r.Rollback != nil || len(r.Checkpoints) == 0 {
+		return g.Desired, false
+	}
+	goal = ceil(g.Desired, r.Checkpoints[min(r.Checkpoint, len(r.Checkpoints)-1)])
+	last := r.Checkpoint >= len(r.Checkpoints)-1
+	switch {
+	case !r.Until.IsZero() && now.Before(r.Until):
+		g.wakeAt(r.Until)
+		return goal, true
+	case !r.Until.IsZero():
+		r.Until = time.Time{}
+		r.Moved = now
+		r.Checkpoint++
+		return g.goal(w, r, now)
+	case !last && g.tally.done >= goal && g.tally.leaving == 0:
+		r.Until = now.Add(w.Pace.seconds(r.CheckpointDelay))
+		r.Reason = "Waiting at a checkpoint before continuing."
+		return g.goal(w, r, now)
+	}
+	return goal, false
+}
+
+// achieved is whether the refresh has replaced all that it is to replace.
+func (g *Group) achieved(r *Refresh) bool {
+	t := &g.tally
+	goal := g.Desired
+	if r.Rollback == nil && len(r.Checkpoints) > 0 {
+		goal = ceil(g.Desired, r.Checkpoints[len(r.Checkpoints)-1])
+		if r.Checkpoint < len(r.Checkpoints)-1 {
+			return false
+		}
+	}
+	rest := g.Desired - goal // with a last checkpoint below 100 these stay as they are
+	return t.leaving == 0 && t.waiting == 0 && t.warming == 0 && t.unhealthy == 0 &&
+		t.outdated <= rest && t.done >= goal && t.capacity == g.Desired
+}
+
+// achieve ends the refresh, after its bake time if it has one.
+func (g *Group) achieve(w World, r *Refresh, now time.Time) {
+	if r.BakeTime == 0 || r.Rollback != nil {
+		g.succeed(r, now)
+		return
+	}
+	g.measure(r)
+	r.Status = RefreshBaking
+	r.Reason = "Waiting for the bake time to pass before the instance refresh is complete."
+	r.Until = now.Add(w.Pace.seconds(r.BakeTime))
+	g.wakeAt(r.Until)
+}
+
+// judge fails a refresh that has not come on for as long as AWS has patience. A
+// warm-up is not a lack of headway, so the patience begins after one.
+func (g *Group) judge(w World, r *Refresh, holding bool, now time.Time) {
+	patience := w.Pace.Patience
+	if r.Warmup != nil {
+		patience += w.Pace.seconds(*r.Warmup)
+	}
+	end := r.Moved.Add(patience)
+	t := &g.tally
+	switch parting := t.leaving > 0 && t.outdated == 0 && t.warming == 0; {
+	case !now.Before(r.Start.Add(w.Pace.seconds(int(longest / time.Second)))):
+		g.fail(r, "The instance refresh has run for the longest time that it can, which is 14 days.", now)
+	case holding || parting:
+	case !now.Before(end):
+		g.fail(r, "Instances could not be replaced within one hour. "+r.Reason, now)
+	default:
+		g.wakeAt(end)
+	}
+}

@@ -1,0 +1,84 @@
+package group
+
+import (
+	"slices"
+	"time"
+)
+
+// Attach adds a target group and registers the instances in service with it.
+func (g *Group) Attach(w World, arn string, now time.Time) error {
+	i := slices.IndexFunc(g.TargetGroups, func(tg Attachment) bool { return tg.ARN == arn })
+	switch {
+	case i < 0:
+		g.TargetGroups = append(g.TargetGroups, Attachment{ARN: arn})
+	case g.TargetGroups[i].Removing:
+		g.TargetGroups[i].Removing = false
+	default:
+		return nil
+	}
+	if g.suspended(ProcessAddToLoadBalancer) {
+		return nil
+	}
+	ids := g.inService()
+	for _, id := range ids {
+		g.agenda.set(g.Members[id], now)
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	return w.Targets.Register(arn, ids...)
+}
+
+// Detach deregisters the instances from a target group, which stays as Removing
+// until they are drained. It reports whether the group had it.
+func (g *Group) Detach(w World, arn string) (bool, error) {
+	i := slices.IndexFunc(g.TargetGroups, func(tg Attachment) bool { return tg.ARN == arn })
+	if i < 0 {
+		return false, nil
+	}
+	g.TargetGroups[i].Removing = true
+	if ids := g.inService(); len(ids) > 0 {
+		return true, w.Targets.Deregister(arn, ids...)
+	}
+	return true, nil
+}
+
+// detach drops the target groups that have drained.
+func (g *Group) detach(w World, now time.Time) {
+	g.TargetGroups = slices.DeleteFunc(g.TargetGroups, func(tg Attachment) bool {
+		if !tg.Removing {
+			return false
+		}
+		for id := range g.Members {
+			if w.Targets.Health(tg.ARN, id).State != "" {
+				g.wakeAt(now.Add(w.Pace.Poll))
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// AttachmentState is the state of a target group of the group's, in AWS's words.
+func (g *Group) AttachmentState(w World, tg Attachment) string {
+	if tg.Removing {
+		return "Removing"
+	}
+	for id, m := range g.Members {
+		if m.Lifecycle == InService && w.Targets.Health(tg.ARN, id).State == targetHealthy {
+			return "InService"
+		}
+	}
+	return "Added"
+}
+
+func (g *Group) inService() []string {
+	var ids []string
+	for id, m := range g.Members {
+		if m.Lifecycle == InService {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
