@@ -1,0 +1,134 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	smithymiddleware "github.com/aws/smithy-go/middleware"
+
+	"github.com/immutable-server/packer-plugin-immutable/version"
+)
+
+const (
+	// AttemptTimeout bounds one attempt of a call, from dialling to the last
+	// byte of the answer. The SDK has no bound of its own, and a connection
+	// that stalls would hang a build forever.
+	AttemptTimeout = time.Minute
+
+	// connections is how many idle ones are kept to a host: as many as blocks
+	// are ever transferred at once. The SDK's default of 10 would have most
+	// blocks pay for a new TLS handshake.
+	connections = 64
+
+	product         = "packer-plugin-immutable"
+	defaultAttempts = 10
+)
+
+// Load resolves the credentials, proves them with one call of sts
+// GetCallerIdentity, and gives the configuration from which the clients of the
+// services are made. Prepare must have been called.
+func (a Access) Load(ctx context.Context) (aws.Config, error) {
+	cfg, err := config.LoadDefaultConfig(ctx, a.options()...)
+	if err != nil {
+		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w", err)
+	}
+	if a.AssumeRole.RoleArn != "" {
+		cfg.Credentials = aws.NewCredentialsCache(a.AssumeRole.provider(cfg))
+	}
+	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
+		return aws.Config{}, a.noCredentials(err)
+	}
+	if _, err := Account(ctx, cfg); err != nil {
+		return aws.Config{}, err
+	}
+	return cfg, nil
+}
+
+// Account is the id of the account that the credentials belong to.
+func Account(ctx context.Context, cfg aws.Config) (string, error) {
+	who, err := sts.NewFromConfig(cfg).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	if err != nil {
+		return "", fmt.Errorf("ask AWS in region %s whose the credentials are (sts:GetCallerIdentity); are they still valid, and can %s be reached? %w", cfg.Region, cfg.Region, err)
+	}
+	return aws.ToString(who.Account), nil
+}
+
+func (a Access) noCredentials(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	if a.AssumeRole.RoleArn != "" {
+		return fmt.Errorf("assume role %s: %w; check assume_role.role_arn, its trust policy and external_id, and the credentials that assume it", a.AssumeRole.RoleArn, err)
+	}
+	return fmt.Errorf("no AWS credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a `profile`, or run where a role is attached: %w", err)
+}
+
+func (a Access) options() []func(*config.LoadOptions) error {
+	options := []func(*config.LoadOptions) error{
+		config.WithHTTPClient(client()),
+		config.WithRetryer(a.retryer),
+		config.WithAPIOptions([]func(*smithymiddleware.Stack) error{
+			middleware.AddUserAgentKeyValue(product, version.Version),
+		}),
+	}
+	if a.Region != "" {
+		options = append(options, config.WithRegion(a.Region))
+	}
+	if a.Profile != "" {
+		options = append(options, config.WithSharedConfigProfile(a.Profile))
+	}
+	if a.AccessKey != "" {
+		options = append(options, config.WithCredentialsProvider(
+			credentials.NewStaticCredentialsProvider(a.AccessKey, a.SecretKey, a.Token)))
+	}
+	return options
+}
+
+// retryer slows down by itself when the account is throttled: a build is
+// rarely alone in its account.
+func (a Access) retryer() aws.Retryer {
+	attempts := defaultAttempts
+	if a.MaxRetries > 0 {
+		attempts = a.MaxRetries + 1
+	}
+	return retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
+		o.StandardOptions = append(o.StandardOptions, func(so *retry.StandardOptions) { so.MaxAttempts = attempts })
+	})
+}
+
+func client() *awshttp.BuildableClient {
+	return awshttp.NewBuildableClient().
+		WithTimeout(AttemptTimeout).
+		WithDialerOptions(func(d *net.Dialer) { d.Timeout = 10 * time.Second }).
+		WithTransportOptions(func(t *http.Transport) {
+			t.MaxIdleConns = 2 * connections
+			t.MaxIdleConnsPerHost = connections
+		})
+}
+
+func (r AssumeRole) provider(cfg aws.Config) aws.CredentialsProvider {
+	return stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), r.RoleArn, func(o *stscreds.AssumeRoleOptions) {
+		o.RoleSessionName = product
+		if r.SessionName != "" {
+			o.RoleSessionName = r.SessionName
+		}
+		if r.ExternalID != "" {
+			o.ExternalID = &r.ExternalID
+		}
+		if r.DurationSeconds != 0 {
+			o.Duration = time.Duration(r.DurationSeconds) * time.Second
+		}
+	})
+}
