@@ -57,7 +57,7 @@ func (s story) tell(ctx context.Context, box *rehearsal.Sandbox) error {
 	say("What happened")
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	row := func(name, format string, values ...any) {
-		fmt.Fprintf(table, "%s\t"+format+"\n", append([]any{name}, values...)...) //nolint:errcheck // Flush reports it
+		fmt.Fprintf(table, "%s\t"+format+"\n", append([]any{name}, values...)...)
 	}
 	row("AMI", "%s  %s", ami, aws.ToString(image.Name))
 	for _, tag := range image.Tags {

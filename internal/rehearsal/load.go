@@ -68,13 +68,6 @@ func (l *Load) Stop() Report {
 	return l.report
 }
 
-// So far, without ending it.
-func (l *Load) Report() Report {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.report
-}
-
 func (l *Load) count(version string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -58,7 +58,7 @@ func (s *Stage) Start(ctx context.Context, args ...string) (*Sandbox, error) {
 			if url, ok := strings.CutPrefix(lines.Text(), readyPrefix); ok {
 				ready <- strings.TrimSpace(url)
 			}
-			fmt.Fprintln(box.output, lines.Text()) //nolint:errcheck // a tail in memory takes everything
+			fmt.Fprintln(box.output, lines.Text())
 		}
 		_ = process.Wait() // how it ended is asked of ProcessState
 		close(box.ended)
