@@ -1,0 +1,121 @@
+package rollout
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/cloud"
+	"github.com/immutable-server/packer-plugin-immutable/internal/ladder"
+)
+
+// description marks a version, so that a run that was cut off finds it again
+// in place of making one more. It holds a digest of all that the version is
+// made from.
+func (v Version) description() (string, error) {
+	text, err := json.Marshal(v.Data)
+	if err != nil {
+		return "", fmt.Errorf("describe the next version of launch template %s: %w", v.Of, err)
+	}
+	digest := sha256.Sum256(text)
+	return fmt.Sprintf("immutable-rollout: %s, made from version %d (%x)", aws.ToString(v.Data.ImageId), v.Source, digest[:8]), nil
+}
+
+// version finds or makes a launch template version and gives its number. What
+// it made it puts on the ladder.
+func (r Rollout) version(ctx context.Context, l *ladder.Ladder, v Version) (number string, err error) {
+	description, err := v.description()
+	if err != nil {
+		return "", err
+	}
+	number, err = r.findVersion(ctx, v, description)
+	if err != nil {
+		return "", err
+	}
+	if number != "" {
+		r.Ui.Say(fmt.Sprintf("Launch template %s version %s is there from an earlier run with image %s", v.Of.template, number, r.Image))
+		return number, nil
+	}
+	out, err := r.EC2.CreateLaunchTemplateVersion(ctx, &ec2.CreateLaunchTemplateVersionInput{
+		ClientToken:        aws.String(rand.Text()), // for the SDK's own retries
+		LaunchTemplateId:   &v.Of.template,
+		SourceVersion:      aws.String(strconv.FormatInt(v.Source, 10)),
+		VersionDescription: &description,
+		LaunchTemplateData: &v.Data,
+	})
+	if err != nil {
+		return "", fmt.Errorf("make a launch template version from %s: %w", v.Of, err)
+	}
+	number = strconv.FormatInt(aws.ToInt64(out.LaunchTemplateVersion.VersionNumber), 10)
+	made := reference{v.Of.template, number}
+	l.Add(fmt.Sprintf("delete launch template %s", made), func(ctx context.Context) error { return r.deleteVersion(ctx, made) })
+	r.Ui.Say(fmt.Sprintf("Made launch template %s from version %d, with image %s", made, v.Source, r.Image))
+	if out.Warning != nil {
+		for _, warning := range out.Warning.Errors {
+			r.Ui.Say(fmt.Sprintf("EC2 warns about launch template %s: %s: %s", made, aws.ToString(warning.Code), aws.ToString(warning.Message)))
+		}
+	}
+	return number, r.waitVisible(ctx, made)
+}
+
+// findVersion looks among the versions that are younger than the source.
+func (r Rollout) findVersion(ctx context.Context, v Version, description string) (number string, err error) {
+	pages := ec2.NewDescribeLaunchTemplateVersionsPaginator(r.EC2, &ec2.DescribeLaunchTemplateVersionsInput{
+		LaunchTemplateId: &v.Of.template,
+		MinVersion:       aws.String(strconv.FormatInt(v.Source, 10)),
+	})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return "", fmt.Errorf("list the versions of launch template %s: %w", v.Of.template, err)
+		}
+		for _, version := range page.LaunchTemplateVersions {
+			if aws.ToString(version.VersionDescription) == description && imageOf(version) == r.Image {
+				return strconv.FormatInt(aws.ToInt64(version.VersionNumber), 10), nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// EC2 may not know a version yet in the second after it made it, and Auto
+// Scaling would refuse it.
+func (r Rollout) waitVisible(ctx context.Context, made reference) error {
+	return cloud.Wait(ctx, cloud.Until{What: fmt.Sprintf("launch template %s is visible", made), Deadline: time.Minute},
+		func(ctx context.Context) (bool, string, error) {
+			out, err := r.EC2.DescribeLaunchTemplateVersions(ctx, &ec2.DescribeLaunchTemplateVersionsInput{
+				LaunchTemplateId: &made.template,
+				Versions:         []string{made.version},
+			})
+			if cloud.Code(err) == "InvalidLaunchTemplateId.VersionNotFound" {
+				return false, err.Error(), nil
+			}
+			if err != nil {
+				return false, "", err
+			}
+			return len(out.LaunchTemplateVersions) > 0, "no such version", nil
+		})
+}
+
+func (r Rollout) deleteVersion(ctx context.Context, made reference) error {
+	out, err := r.EC2.DeleteLaunchTemplateVersions(ctx, &ec2.DeleteLaunchTemplateVersionsInput{
+		LaunchTemplateId: &made.template,
+		Versions:         []string{made.version},
+	})
+	if err != nil {
+		return err
+	}
+	for _, failed := range out.UnsuccessfullyDeletedLaunchTemplateVersions {
+		if e := failed.ResponseError; e != nil {
+			return fmt.Errorf("%s: %s", e.Code, aws.ToString(e.Message))
+		}
+	}
+	return nil
+}
