@@ -9,7 +9,7 @@ import (
 
 // Blocks are the contents of a disk: the digest of each block that was ever
 // written, by its index. They hold a reference to each of their blocks in the
-// store. They are not safe for concurrent use.
+// store. They are not safe for concurrent use. Nil can be read as no blocks.
 type Blocks struct {
 	store   *block.Store
 	digests map[int]block.Digest
@@ -32,6 +32,9 @@ func (b *Blocks) Set(index int, digest block.Digest) {
 
 // At gives the digest of the block at index; false if it was never written.
 func (b *Blocks) At(index int) (block.Digest, bool) {
+	if b == nil {
+		return block.Digest{}, false
+	}
 	digest, ok := b.digests[index]
 	return digest, ok
 }
@@ -40,7 +43,12 @@ func (b *Blocks) At(index int) (block.Digest, bool) {
 func (b *Blocks) Len() int { return len(b.digests) }
 
 // Indexes lists the blocks that were written, in order.
-func (b *Blocks) Indexes() []int { return slices.Sorted(maps.Keys(b.digests)) }
+func (b *Blocks) Indexes() []int {
+	if b == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(b.digests))
+}
 
 // Clone makes a copy with references of its own.
 func (b *Blocks) Clone() *Blocks {

@@ -1,41 +1,24 @@
-package sandbox
+package door_test
 
 import (
 	"errors"
 	"net/http"
-	"net/http/httptest"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	awssts "github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
-	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
-	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/door/doortest"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/sts"
 )
 
-func testDoor(t *testing.T) aws.Config {
-	t.Helper()
-	books, err := state.Open(t.TempDir(), func(err error) { t.Error(err) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := clock.New(clock.Instant, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(newDoor(books, c, nil, sts.New()))
-	t.Cleanup(server.Close)
-	return aws.Config{
-		Region: "eu-west-1", BaseEndpoint: aws.String(server.URL), RetryMaxAttempts: 1,
-		Credentials: credentials.NewStaticCredentialsProvider("AKIATEST", "secret", ""),
-	}
+func serve(t *testing.T) aws.Config {
+	return doortest.Serve(t, doortest.Books(t), doortest.Clock(t), sts.New())
 }
 
 func TestCallerIdentityNamesTheAccessKey(t *testing.T) {
-	out, err := awssts.NewFromConfig(testDoor(t)).GetCallerIdentity(t.Context(), nil)
+	out, err := awssts.NewFromConfig(serve(t)).GetCallerIdentity(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +28,7 @@ func TestCallerIdentityNamesTheAccessKey(t *testing.T) {
 }
 
 func TestUnknownOperationSaysSo(t *testing.T) {
-	_, err := awssts.NewFromConfig(testDoor(t)).GetSessionToken(t.Context(), nil)
+	_, err := awssts.NewFromConfig(serve(t)).GetSessionToken(t.Context(), nil)
 	e, ok := errors.AsType[smithy.APIError](err)
 	if !ok || e.ErrorCode() != "InvalidAction" {
 		t.Errorf("GetSessionToken gave %v, want InvalidAction", err)
@@ -53,7 +36,7 @@ func TestUnknownOperationSaysSo(t *testing.T) {
 }
 
 func TestUnsignedRequestsAreRefused(t *testing.T) {
-	cfg := testDoor(t)
+	cfg := serve(t)
 	for name, authorization := range map[string]string{
 		"none":              "",
 		"another kind":      "Basic YTpi",

@@ -1,4 +1,7 @@
-package sandbox
+// Package door is the front door of the sandbox: it finds out who calls which
+// service in which region, sends the call through a chain of steps to its
+// service, and writes the answer and the line in the call log.
+package door
 
 import (
 	"context"
@@ -15,8 +18,8 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
 )
 
-// door is where every call comes in.
-type door struct {
+// Door is where every call comes in, an http.Handler.
+type Door struct {
 	services map[string]*api.Service
 	books    *state.Books
 	clock    *clock.Clock
@@ -39,14 +42,15 @@ type step func(next handler) handler
 
 // chain lists the steps, outermost first. What must happen to every call
 // (faults, quotas, policies) gets its place here.
-func (d *door) chain() []step {
+func (d *Door) chain() []step {
 	return []step{
 		catch,
 	}
 }
 
-func newDoor(books *state.Books, clock *clock.Clock, log *calls.Log, services ...*api.Service) *door {
-	d := &door{services: map[string]*api.Service{}, books: books, clock: clock, log: log}
+// New makes the door to the services. Log may be nil.
+func New(books *state.Books, clock *clock.Clock, log *calls.Log, services ...*api.Service) *Door {
+	d := &Door{services: map[string]*api.Service{}, books: books, clock: clock, log: log}
 	for _, s := range services {
 		d.services[s.Name] = s
 	}
@@ -61,7 +65,7 @@ func newDoor(books *state.Books, clock *clock.Clock, log *calls.Log, services ..
 }
 
 // ServeHTTP answers one request.
-func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
 	call := api.NewCall(d.books)
 	call.RequestID, call.Now = api.NewUUID(), d.clock.Now()
@@ -76,7 +80,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // answer carries a request out. The protocol, in which an error is to be
 // said, is never nil.
-func (d *door) answer(r *http.Request, call *api.Call) (wire.Protocol, *wire.Response, error) {
+func (d *Door) answer(r *http.Request, call *api.Call) (wire.Protocol, *wire.Response, error) {
 	scope, err := credentialScope(r)
 	if err != nil {
 		return guess(r), nil, err

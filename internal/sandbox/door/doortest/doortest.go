@@ -1,0 +1,60 @@
+// Package doortest serves services of the sandbox to AWS's own clients in
+// tests.
+package doortest
+
+import (
+	"net/http/httptest"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/door"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
+)
+
+// Region is the region of Serve's clients.
+const Region = "eu-west-1"
+
+// AccessKey is the access key of Serve's clients.
+const AccessKey = "AKIATEST"
+
+// Books opens books in a directory of the test's.
+func Books(t testing.TB) *state.Books {
+	t.Helper()
+	books, err := state.Open(t.TempDir(), func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := books.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return books
+}
+
+// Clock makes an instant clock that is stopped when the test ends.
+func Clock(t testing.TB) *clock.Clock {
+	t.Helper()
+	c, err := clock.New(clock.Instant, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Stop)
+	return c
+}
+
+// Serve serves the services until the test ends, and gives the configuration
+// of clients, which do not retry.
+func Serve(t testing.TB, books *state.Books, clock *clock.Clock, services ...*api.Service) aws.Config {
+	t.Helper()
+	server := httptest.NewServer(door.New(books, clock, nil, services...))
+	t.Cleanup(server.Close)
+	return aws.Config{
+		Region: Region, BaseEndpoint: aws.String(server.URL), RetryMaxAttempts: 1, HTTPClient: server.Client(),
+		Credentials: credentials.NewStaticCredentialsProvider(AccessKey, "secret", ""),
+	}
+}
