@@ -16,7 +16,7 @@ import (
 
 // Group is an Auto Scaling group.
 type Group struct {
-	Name                string
+	Name, ARN           string
 	Created             time.Time
 	Min, Max, Desired   int
 	Zones               []Zone

@@ -29,18 +29,18 @@ func (g *Group) Attach(w World, arn string, now time.Time) error {
 	return w.Targets.Register(arn, ids...)
 }
 
-// Detach deregisters the instances from a target group, which stays as Removing
-// until they are drained. It reports whether the group had it.
-func (g *Group) Detach(w World, arn string) (bool, error) {
+// Detach deregisters the instances from one of the group's target groups, which
+// stays as Removing until they are drained.
+func (g *Group) Detach(w World, arn string) error {
 	i := slices.IndexFunc(g.TargetGroups, func(tg Attachment) bool { return tg.ARN == arn })
 	if i < 0 {
-		return false, nil
+		return nil
 	}
 	g.TargetGroups[i].Removing = true
 	if ids := g.inService(); len(ids) > 0 {
-		return true, w.Targets.Deregister(arn, ids...)
+		return w.Targets.Deregister(arn, ids...)
 	}
-	return true, nil
+	return nil
 }
 
 // detach drops the target groups that have drained.
