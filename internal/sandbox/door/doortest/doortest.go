@@ -51,8 +51,19 @@ func Clock(t testing.TB) *clock.Clock {
 // of clients, which do not retry.
 func Serve(t testing.TB, books *state.Books, clock *clock.Clock, services ...*api.Service) aws.Config {
 	t.Helper()
+	return Config(Server(t, books, clock, services...))
+}
+
+// Server serves the services until the test ends.
+func Server(t testing.TB, books *state.Books, clock *clock.Clock, services ...*api.Service) *httptest.Server {
+	t.Helper()
 	server := httptest.NewServer(door.New(books, clock, nil, services...))
 	t.Cleanup(server.Close)
+	return server
+}
+
+// Config is the configuration of a server's clients, which do not retry.
+func Config(server *httptest.Server) aws.Config {
 	return aws.Config{
 		Region: Region, BaseEndpoint: aws.String(server.URL), RetryMaxAttempts: 1, HTTPClient: server.Client(),
 		Credentials: credentials.NewStaticCredentialsProvider(AccessKey, "secret", ""),
