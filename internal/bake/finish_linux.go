@@ -1,0 +1,99 @@
+package bake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/disk"
+)
+
+// Finish stops the machine, trims and unmounts the filesystem and checks that
+// it is clean: from then on the disk can be read.
+func (k *Baking) Finish(ctx context.Context) (err error) {
+	if err := k.finish(ctx); err != nil {
+		return k.explain(err)
+	}
+	return k.Close()
+}
+
+func (k *Baking) finish(ctx context.Context) error {
+	if k.shutdown != nil {
+		if err := k.shutdown(ctx); err != nil {
+			return err
+		}
+	}
+	left, err := k.ns.stop(ctx)
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		k.say("Stopped what provisioners had left running: %s", strings.Join(left, ", "))
+	}
+	if err := k.takeBack(ctx); err != nil {
+		return err
+	}
+	if err := k.settle(ctx); err != nil {
+		return err
+	}
+	if err := k.unmount(ctx); err != nil {
+		return err
+	}
+	if err := k.ns.end(); err != nil {
+		return fmt.Errorf("end the bake's namespace: %w", err)
+	}
+	return k.check(ctx)
+}
+
+// settle gives the blocks of deleted files back, so that what was removed is
+// not in the image, writes everything out and learns whether that failed.
+func (k *Baking) settle(ctx context.Context) error {
+	if _, err := k.ns.run(ctx, "", "fstrim", k.top); err != nil {
+		return fmt.Errorf("free the blocks of deleted files (fstrim): %w; put PACKER_CACHE_DIR on a filesystem that can punch holes, such as ext4, xfs or tmpfs", err)
+	}
+	// The file was opened before anything was written, so that no failed
+	// write since then is missed.
+	if err := unix.Syncfs(int(k.held.Fd())); err != nil {
+		return fmt.Errorf("write the filesystem out to %s: %w", k.bake.Disk, err)
+	}
+	return k.letGo()
+}
+
+// checkers check a filesystem without changing it.
+var checkers = map[string]struct {
+	tool
+	arguments []string
+}{
+	"xfs":   {tool{"xfs_repair", "xfsprogs"}, []string{"-n"}},
+	"ext4":  {tool{"e2fsck", "e2fsprogs"}, []string{"-f", "-n"}},
+	"btrfs": {tool{"btrfs", "btrfs-progs"}, []string{"check", "--readonly"}},
+}
+
+func checker(kind string) tool { return checkers[kind].tool }
+
+// check fails if the unmounted filesystem is not clean.
+func (k *Baking) check(ctx context.Context) error {
+	c := checkers[k.root.kind]
+	argv := append([]string{c.name}, c.arguments...)
+	if _, err := output(ctx, "", append(argv, k.root.loop.Device())...); err != nil {
+		return fmt.Errorf("the %s filesystem of %s is not clean after the bake: %w", k.root.kind, k.bake.Disk, err)
+	}
+	return nil
+}
+
+// explain adds to an error that the local filesystem is full, where it is: to
+// the filesystem of the image, that is an I/O error like any other.
+func (k *Baking) explain(err error) error {
+	const scant = 1 << 20
+	if full := disk.Room(k.bake.Disk, scant); full != nil {
+		return errors.Join(err, full)
+	}
+	return err
+}
+
+func (k *Baking) say(format string, arguments ...any) {
+	k.bake.Ui.Say(fmt.Sprintf(format, arguments...))
+}
