@@ -1,4 +1,112 @@
 package snapshot
 
-// Index holds the digest of every block of a snapshot that was ever written.
-type Index struct{}
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/blocks"
+)
+
+// Index has the digest of every block of a snapshot that was ever written, as
+// EBS gave it, in the order of the blocks. All other blocks are zeros.
+type Index struct {
+	Blocks []blocks.Block
+}
+
+// Digest is the digest of any block of the snapshot.
+func (x *Index) Digest(index int32) blocks.Digest {
+	at, found := slices.BinarySearchFunc(x.Blocks, index, func(b blocks.Block, index int32) int {
+		return cmp.Compare(b.Index, index)
+	})
+	if !found {
+		return blocks.Zero
+	}
+	return x.Blocks[at].Digest
+}
+
+// header begins an index file.
+type header struct {
+	Snapshot string // whose blocks these are
+	Started  int64  // when that snapshot was started, in Unix seconds
+	File     stamp  // the disk file that was found to have these blocks
+	Blocks   int    // how many there are
+}
+
+var errIndexDamaged = errors.New("the index is damaged")
+
+// writeIndex writes an index file: the header as a line of JSON, for each
+// block its index and digest, and the SHA-256 of all that.
+func writeIndex(path string, h header, x *Index) (err error) {
+	h.Blocks = len(x.Blocks)
+	line, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	part := path + ".part"
+	f, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	w := bufio.NewWriter(f)
+	// A bufio.Writer keeps its first error for Flush.
+	all := io.MultiWriter(w, sum)
+	_, err = all.Write(append(line, '\n'))
+	var record [4 + sha256.Size]byte
+	for _, b := range x.Blocks {
+		binary.BigEndian.PutUint32(record[:], uint32(b.Index))
+		copy(record[4:], b.Digest[:])
+		if _, err = all.Write(record[:]); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		_, err = w.Write(sum.Sum(nil))
+	}
+	if err := errors.Join(err, w.Flush(), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(part, path)
+}
+
+// readIndex reads what writeIndex wrote.
+func readIndex(path string) (header, *Index, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return header{}, nil, err
+	}
+	damaged := fmt.Errorf("%s: %w", path, errIndexDamaged)
+	if len(raw) < sha256.Size {
+		return header{}, nil, damaged
+	}
+	raw, sum := raw[:len(raw)-sha256.Size], raw[len(raw)-sha256.Size:]
+	if sha256.Sum256(raw) != [sha256.Size]byte(sum) {
+		return header{}, nil, damaged
+	}
+	line, records, _ := bytes.Cut(raw, []byte("\n"))
+	var h header
+	if err := json.Unmarshal(line, &h); err != nil {
+		return header{}, nil, damaged
+	}
+	const size = 4 + sha256.Size
+	if len(records) != size*h.Blocks {
+		return header{}, nil, damaged
+	}
+	x := &Index{Blocks: make([]blocks.Block, 0, h.Blocks)}
+	for record := range slices.Chunk(records, size) {
+		x.Blocks = append(x.Blocks, blocks.Block{
+			Index:  int32(binary.BigEndian.Uint32(record)),
+			Digest: blocks.Digest(record[4:]),
+		})
+	}
+	return h, x, nil
+}

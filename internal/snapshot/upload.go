@@ -1,0 +1,166 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ebs"
+	"github.com/aws/aws-sdk-go-v2/service/ebs/types"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/blocks"
+)
+
+// lifespan is how many minutes AWS keeps a snapshot that is being written
+// before it gives it up.
+const lifespan = 24 * 60
+
+// Plan describes a snapshot that is to be written.
+type Plan struct {
+	// Size of the disk in bytes; the snapshot's is the next whole GiB.
+	Size int64
+	// Parent is the snapshot that all blocks not written are taken from; "" for
+	// none. The new snapshot is encrypted as it is.
+	Parent string
+	// Encrypted and Key, the ARN of a KMS key or "" for the account's default,
+	// are for a snapshot without a parent: AWS refuses them with one.
+	Encrypted bool
+	Key       string
+	// Description is cut at 255 bytes of ASCII by whoever makes it.
+	Description string
+	Tags        map[string]string
+	// Token makes the start happen once, however often it is asked for.
+	Token string
+}
+
+// Upload is a snapshot that is being written.
+type Upload struct {
+	// ID of the snapshot.
+	ID string
+
+	api     Writer
+	started time.Time
+}
+
+// Start begins a snapshot.
+func Start(ctx context.Context, api Writer, plan Plan) (*Upload, error) {
+	request := &ebs.StartSnapshotInput{
+		VolumeSize:  aws.Int64(int64(blocks.Volume(plan.Size))),
+		ClientToken: &plan.Token,
+		Description: &plan.Description,
+		Timeout:     aws.Int32(lifespan),
+	}
+	if plan.Parent != "" {
+		request.ParentSnapshotId = &plan.Parent
+	} else if plan.Encrypted {
+		request.Encrypted = aws.Bool(true)
+		if plan.Key != "" {
+			request.KmsKeyArn = &plan.Key
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(plan.Tags)) {
+		request.Tags = append(request.Tags, types.Tag{Key: new(key), Value: new(plan.Tags[key])})
+	}
+	u := &Upload{api: api}
+	err := persist(ctx, newGate(), never, func(ctx context.Context) error {
+		began, err := api.StartSnapshot(ctx, request)
+		if err != nil {
+			return err
+		}
+		u.ID, u.started = aws.ToString(began.SnapshotId), time.Now()
+		if size := aws.ToInt32(began.BlockSize); size != blocks.Size {
+			return fmt.Errorf("AWS wants blocks of %d bytes; this plugin knows blocks of %d", size, blocks.Size)
+		}
+		return nil
+	})
+	if err != nil {
+		return u, fmt.Errorf("start a snapshot (ebs:StartSnapshot): %w", err)
+	}
+	return u, nil
+}
+
+// Write writes blocks of a disk, whose digests are those of the changed.
+func (u *Upload) Write(ctx context.Context, ui Ui, disk io.ReaderAt, changed []blocks.Block) error {
+	if len(changed) == 0 {
+		return nil
+	}
+	shown := track(ui, "upload "+u.ID, int64(len(changed))*blocks.Size)
+	defer shown.Close()
+
+	gate := newGate()
+	group, ctx := errgroup.WithContext(ctx)
+	todo := make(chan blocks.Block)
+	group.Go(func() error {
+		defer close(todo)
+		for _, b := range changed {
+			select {
+			case todo <- b:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		return nil
+	})
+	for range min(workers, len(changed)) {
+		group.Go(func() error {
+			buffer := make([]byte, blocks.Size)
+			for b := range todo {
+				if err := blocks.Read(disk, b.Index, buffer); err != nil {
+					return fmt.Errorf("read block %d of the disk: %w", b.Index, err)
+				}
+				if err := u.put(ctx, gate, b, buffer); err != nil {
+					return fmt.Errorf("write block %d of snapshot %s (ebs:PutSnapshotBlock): %w", b.Index, u.ID, err)
+				}
+				shown.Add(blocks.Size)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// put sends the digest that the block had when it was compared: if the disk
+// has changed since, AWS refuses it.
+func (u *Upload) put(ctx context.Context, gate *gate, b blocks.Block, data []byte) error {
+	return persist(ctx, gate, newborn(u.started), func(ctx context.Context) error {
+		_, err := u.api.PutSnapshotBlock(ctx, &ebs.PutSnapshotBlockInput{
+			SnapshotId:        &u.ID,
+			BlockIndex:        &b.Index,
+			BlockData:         bytes.NewReader(data),
+			DataLength:        aws.Int32(blocks.Size),
+			Checksum:          aws.String(base64.StdEncoding.EncodeToString(b.Digest[:])),
+			ChecksumAlgorithm: types.ChecksumAlgorithmChecksumAlgorithmSha256,
+		})
+		return err
+	})
+}
+
+// Complete says that these blocks, in order, are all that was written. Then AWS
+// takes a while, which Wait waits.
+func (u *Upload) Complete(ctx context.Context, changed []blocks.Block) error {
+	request := &ebs.CompleteSnapshotInput{
+		SnapshotId:         &u.ID,
+		ChangedBlocksCount: aws.Int32(int32(len(changed))),
+	}
+	if len(changed) > 0 {
+		sum := blocks.Linear(slices.Values(changed))
+		request.Checksum = aws.String(base64.StdEncoding.EncodeToString(sum[:]))
+		request.ChecksumAlgorithm = types.ChecksumAlgorithmChecksumAlgorithmSha256
+		request.ChecksumAggregationMethod = types.ChecksumAggregationMethodChecksumAggregationLinear
+	}
+	err := persist(ctx, newGate(), newborn(u.started), func(ctx context.Context) error {
+		_, err := u.api.CompleteSnapshot(ctx, request)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("complete snapshot %s with %d changed blocks (ebs:CompleteSnapshot): %w", u.ID, len(changed), err)
+	}
+	return nil
+}
