@@ -1,0 +1,194 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// shutdownGrace is how long a shutdown may take before the machine is killed.
+	shutdownGrace = time.Minute
+	// releaseGrace is how long the kernel may take to let go of what a dead container held.
+	releaseGrace = 30 * time.Second
+	// halt asks the systemd of a container to shut down: SIGRTMIN+3, see systemd(1).
+	halt = syscall.Signal(34 + 3)
+)
+
+// instance is a container that runs, and the thread that keeps its mounts.
+type instance struct {
+	id       string
+	process  *os.Process // systemd-nspawn
+	done     chan struct{}
+	released error // why the volume is perhaps still in use; set before done is closed
+}
+
+// start boots an instance inside a network namespace. It returns when the container manager runs;
+// ended is called when all of the instance is gone, before Done tells.
+func start(spec Spec, network *os.File, ended func()) (*instance, error) {
+	i := &instance{id: spec.ID, done: make(chan struct{})}
+	started := make(chan error)
+	onThread(func() {
+		// The kernel kills the child when this thread ends: it must last as long as the child.
+		cleanup, command, err := i.prepare(spec, network)
+		if err == nil {
+			err = command.Start()
+		}
+		if err != nil {
+			started <- errors.Join(err, cleanup())
+			return
+		}
+		i.process = command.Process
+		started <- nil
+		_ = command.Wait() // how a container ended is on its console
+		i.released = cleanup()
+		ended()
+		close(i.done)
+	})
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("start instance %s: %w", spec.ID, err)
+	}
+	return i, nil
+}
+
+// prepare mounts what an instance needs on the calling thread. cleanup, never nil, takes it back in
+// reverse order and returns when the disk is free.
+func (i *instance) prepare(spec Spec, network *os.File) (cleanup func() error, _ *exec.Cmd, _ error) {
+	var undo []func() error
+	cleanup = func() error {
+		var errs []error
+		for n := len(undo) - 1; n >= 0; n-- {
+			errs = append(errs, undo[n]())
+		}
+		return errors.Join(errs...)
+	}
+
+	if err := ownMounts(); err != nil {
+		return cleanup, nil, err
+	}
+	if err := bindNetwork(network); err != nil {
+		return cleanup, nil, err
+	}
+	disk, err := os.OpenFile(spec.Disk, os.O_RDWR, 0)
+	if err != nil {
+		return cleanup, nil, fmt.Errorf("open the root volume: %w", err)
+	}
+	undo = append(undo, disk.Close)
+	device, err := mountRoot(disk)
+	if err != nil {
+		return cleanup, nil, err
+	}
+	undo = append(undo, func() error { return release(device, disk) })
+	group, err := makeCgroup(spec.ID)
+	if err != nil {
+		return cleanup, nil, err
+	}
+	undo = append(undo, func() error { return removeCgroup(group, releaseGrace) })
+	groupFile, err := os.Open(group)
+	if err != nil {
+		return cleanup, nil, err
+	}
+	undo = append(undo, groupFile.Close)
+	return cleanup, container(spec, groupFile), nil
+}
+
+// container is the command that boots what is mounted at rootDir.
+func container(spec Spec, group *os.File) *exec.Cmd {
+	command := exec.Command("systemd-nspawn",
+		"--quiet",
+		"--boot",
+		"--directory="+rootDir,
+		"--machine="+spec.ID,
+		"--hostname="+spec.Hostname,
+		"--network-namespace-path="+networkFile,
+		"--console=read-only",
+		// Nothing of the machine underneath is asked, told, or let in.
+		"--register=no",
+		"--keep-unit",
+		"--settings=no",
+		"--link-journal=no",
+		"--resolv-conf=off",
+		"--timezone=off",
+	)
+	command.Env = []string{"PATH=" + os.Getenv("PATH"), "TERM=vt220"}
+	command.Stdout, command.Stderr = spec.Console, spec.Console
+	command.SysProcAttr = &syscall.SysProcAttr{
+		Pdeathsig:   syscall.SIGKILL, // systemd-nspawn has the same arrangement with the container
+		Setpgid:     true,            // Ctrl-C in a terminal is for the sandbox, which shuts down in order
+		UseCgroupFD: true,
+		CgroupFD:    int(group.Fd()),
+	}
+	return command
+}
+
+// release unmounts the root volume and waits until its loop device is free. The container's own
+// mounts of it go a little after its last process.
+func release(device string, disk *os.File) error {
+	if err := unix.Unmount(rootDir, 0); err != nil {
+		return &os.PathError{Op: "unmount", Path: rootDir, Err: err}
+	}
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(disk.Fd()), &stat); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(releaseGrace); ; time.Sleep(5 * time.Millisecond) {
+		holds, err := loopHolds(device, stat.Ino)
+		if err != nil || !holds {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s still holds %s; see lsof %s", device, disk.Name(), device)
+		}
+	}
+}
+
+// Stop asks the machine's init to shut down, again and again, because one that has only
+// just begun does not hear it yet.
+func (i *instance) Stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, shutdownGrace, fmt.Errorf("it took longer than %s", shutdownGrace))
+	defer cancel()
+	again := time.NewTicker(time.Second)
+	defer again.Stop()
+	for {
+		for _, init := range i.children() {
+			_ = unix.Kill(init, halt) // it may have ended by now
+		}
+		select {
+		case <-i.done:
+			return i.released
+		case <-again.C:
+		case <-ctx.Done():
+			i.Kill()
+			<-i.done
+			return errors.Join(fmt.Errorf("instance %s was killed instead of shut down: %w", i.id, context.Cause(ctx)), i.released)
+		}
+	}
+}
+
+// children are the processes that systemd-nspawn has started: the container's init.
+func (i *instance) children() []int {
+	list, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(i.process.Pid), "task", strconv.Itoa(i.process.Pid), "children"))
+	if err != nil {
+		return nil // it has ended
+	}
+	var children []int
+	for _, field := range strings.Fields(string(list)) {
+		if pid, err := strconv.Atoi(field); err == nil {
+			children = append(children, pid)
+		}
+	}
+	return children
+}
+
+func (i *instance) Kill() { _ = i.process.Kill() } // it may have ended by now
+
+func (i *instance) Done() <-chan struct{} { return i.done }

@@ -1,0 +1,57 @@
+// Package machine runs the sandbox's instances: a real root volume, booted with systemd in a
+// systemd-nspawn container, on a network of its own.
+//
+// A host is one virtual private cloud. Its network namespace has no name and holds a bridge with the
+// gateway's address and the instance metadata service; each instance has a namespace of its own, joined
+// to the bridge by a veth. Nothing of it can be seen in the namespace of the machine underneath, and
+// instances reach each other and the gateway, but not the world.
+//
+// Whatever a host holds, it holds by open files, threads and child processes that the kernel ends with
+// the process. A sandbox that is killed leaves no process, mount, loop device or network interface.
+package machine
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/netip"
+)
+
+// Spec is what an instance is started from.
+type Spec struct {
+	ID       string     // instance id, also the name of the container
+	Hostname string     // private DNS name
+	Disk     string     // raw image of the root volume; exclusively this instance's until Done
+	Address  netip.Addr // private IPv4 address, inside the host's network
+	UserData []byte     // as given to RunInstances, decoded; served by the metadata service
+
+	// Metadata answers for the rest of the metadata service: path is what follows /latest/, as in
+	// "meta-data/instance-id". A path that ends in a slash, or is empty, is a directory's listing.
+	// Tree makes such a function from the leaves alone.
+	Metadata func(path string) (content string, found bool)
+
+	Console io.Writer // what the instance prints while it boots and stops; may be nil
+}
+
+// Host starts machines on one network.
+type Host interface {
+	// Launch starts a machine and returns when its root volume is mounted and its init has been started;
+	// booting goes on afterwards. ctx is for the launch alone.
+	Launch(ctx context.Context, spec Spec) (Machine, error)
+	// Dial connects to an address of the host's network, as its gateway would.
+	Dial(ctx context.Context, network, address string) (net.Conn, error)
+	// Close kills the machines that are left and takes the network down.
+	Close() error
+}
+
+// Machine is an instance that was launched.
+type Machine interface {
+	// Stop shuts the machine down, and kills it where that takes longer than ctx or a minute allows,
+	// which is an error. The root volume is then whole and no longer in use, as after Done.
+	Stop(ctx context.Context) error
+	// Kill ends the machine as a power cut does, and returns at once.
+	Kill()
+	// Done is closed when the machine has ended, by whatever cause (its own poweroff, for one),
+	// and its root volume is free.
+	Done() <-chan struct{}
+}
