@@ -420,7 +420,7 @@ func describeGroup(g *group.Group) autoScalingGroup {
 	for _, tg := range g.TargetGroups {
 		if !tg.Removing {
 			out.TargetGroupARNs = append(out.TargetGroupARNs, tg.ARN)
-			out.TrafficSources = append(out.TrafficSources, trafficSource{Identifier: tg.ARN, Type: elbv2})
+			out.TrafficSources = append(out.TrafficSources, trafficSource{Identifier: tg.ARN, Type: trafficType})
 		}
 	}
 	if g.Deleting {

@@ -11,26 +11,10 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/autoscaling/group"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/ec2"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/elbv2"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
 )
-
-// Targets is what Auto Scaling needs of Elastic Load Balancing in one region.
-// But for Subscribe the books must be held.
-type Targets interface {
-	group.Targets
-	// Exists tells whether there is a target group, of instances.
-	Exists(targetGroup string) bool
-	// Subscribe calls heard, without the books, with the id of each target
-	// whose health has changed.
-	Subscribe(heard func(id string)) (cancel func())
-}
-
-// Neighbours are the services that Auto Scaling works with, by region.
-type Neighbours struct {
-	Fleet   func(region string) ec2.Fleet
-	Targets func(region string) Targets
-}
 
 // Options are the choices for a sandbox.
 type Options struct {
@@ -44,7 +28,8 @@ type Options struct {
 type Service struct {
 	books   *state.Books
 	clock   *clock.Clock
-	near    Neighbours
+	fleet   func(region string) ec2.Fleet
+	elb     *elbv2.Service
 	options Options
 	pages   *state.Ledger[page]
 
@@ -60,10 +45,9 @@ type page struct {
 // region is a region at work.
 type region struct {
 	*page
-	name    string
 	world   group.World
 	fleet   ec2.Fleet
-	targets Targets
+	targets targets
 	alarms  map[string]*alarm // by group
 }
 
@@ -73,15 +57,16 @@ type alarm struct {
 	cancel func()
 }
 
-// New opens the service. What the books know of goes on at once.
-func New(books *state.Books, clock *clock.Clock, near Neighbours, options Options) (*Service, error) {
+// New opens the service, after EC2 and Elastic Load Balancing. What the books
+// know of goes on at once.
+func New(books *state.Books, clock *clock.Clock, fleet func(region string) ec2.Fleet, elb *elbv2.Service, options Options) (*Service, error) {
 	pages, err := state.Declare(books, "autoscaling", func(string) *page {
 		return &page{Groups: map[string]*group.Group{}, LaunchConfigurations: map[string]*launchConfiguration{}}
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open Auto Scaling: %w", err)
 	}
-	s := &Service{books: books, clock: clock, near: near, options: options, pages: pages, regions: map[string]*region{}}
+	s := &Service{books: books, clock: clock, fleet: fleet, elb: elb, options: options, pages: pages, regions: map[string]*region{}}
 	books.Read(func() {
 		for _, name := range pages.Regions() {
 			s.in(name)
@@ -132,7 +117,7 @@ func (s *Service) in(name string) *region {
 	if r, ok := s.regions[name]; ok {
 		return r
 	}
-	r := &region{page: s.pages.In(name), name: name, fleet: s.near.Fleet(name), targets: s.near.Targets(name), alarms: map[string]*alarm{}}
+	r := &region{page: s.pages.In(name), fleet: s.fleet(name), targets: targets{s.elb.Groups(name)}, alarms: map[string]*alarm{}}
 	r.world = group.World{Fleet: fleet{r.fleet}, Targets: r.targets, Pace: s.pace()}
 	s.regions[name] = r
 	r.fleet.Subscribe(func(change ec2.StateChange) { s.heard(name, change.InstanceID) })

@@ -13,7 +13,7 @@ import (
 // Target groups are attached in two ways that mean the same: as target groups,
 // and as traffic sources of type elbv2, the only type that is known here.
 
-const elbv2 = "elbv2"
+const trafficType = "elbv2"
 
 // The limits of AWS for target groups, of a group and of one call
 // (https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-quotas.html).
@@ -41,8 +41,8 @@ type trafficSourcesInput struct {
 func targetGroupsOf(sources []trafficSource) ([]string, error) {
 	arns := make([]string, len(sources))
 	for i, source := range sources {
-		if source.Type != "" && source.Type != elbv2 {
-			return nil, invalid("The sandbox does not know traffic sources of type %s; it knows %s", source.Type, elbv2)
+		if source.Type != "" && source.Type != trafficType {
+			return nil, invalid("The sandbox does not know traffic sources of type %s; it knows %s", source.Type, trafficType)
 		}
 		arns[i] = source.Identifier
 	}
@@ -171,7 +171,7 @@ func (s *Service) describeTrafficSources(_ context.Context, c *api.Call, in *des
 	}
 	out.NextToken = token
 	for _, state := range states {
-		out.TrafficSources = append(out.TrafficSources, trafficSourceState{state.LoadBalancerTargetGroupARN, elbv2, state.State})
+		out.TrafficSources = append(out.TrafficSources, trafficSourceState{state.LoadBalancerTargetGroupARN, trafficType, state.State})
 	}
 	return out, nil
 }
