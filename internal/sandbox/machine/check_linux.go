@@ -16,6 +16,9 @@ func Check() error {
 	if _, err := exec.LookPath("systemd-nspawn"); err != nil {
 		errs = append(errs, errors.New("instances run in systemd-nspawn, which is not here: install systemd-container (apt-get install systemd-container, dnf install systemd-container), or use --machines none"))
 	}
+	if _, err := exec.LookPath("unshare"); err != nil {
+		errs = append(errs, errors.New("instances need unshare, which is not here: install util-linux, or use --machines none"))
+	}
 	if _, err := os.Stat("/dev/loop-control"); err != nil {
 		errs = append(errs, fmt.Errorf("instances mount their volumes by loop devices: %w; load the kernel module (modprobe loop), or use --machines none", err))
 	}

@@ -31,7 +31,13 @@ cp /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub /home/ec2-user/.ssh/authori
 hostname >/srv/hostname
 sudo -u ec2-user sudo -n id -un >/srv/sudo
 chmod -R a+rX /srv
-systemd-run --unit=web python3 -m http.server --directory /srv 8080
+cat >/etc/systemd/system/web.service <<'END'
+[Service]
+ExecStart=python3 -m http.server --directory /srv 8080
+[Install]
+WantedBy=multi-user.target
+END
+systemctl enable --now web.service
 `
 
 var network = netip.MustParsePrefix("172.31.0.0/16")
@@ -209,22 +215,36 @@ func TestInstancesAreMachinesOfTheirOwn(t *testing.T) {
 func TestInstanceKeepsItsVolumeOverAStop(t *testing.T) {
 	host := newHost(t)
 	spec := specOf(10, copyBase(t), new(console))
-	first := launch(t, host, spec)
+	machine := launch(t, host, spec)
 	id := get(t, host, spec, "machine-id")
-	if err := first.Stop(t.Context()); err != nil {
+	if err := machine.Stop(t.Context()); err != nil {
 		t.Fatalf("%v; its console:\n%s", err, spec.Console)
 	}
 	if loops := loopsOf(t, spec.Disk); len(loops) > 0 {
 		t.Errorf("after the stop the volume is still in use: %v", loops)
 	}
 
-	spec.UserData = []byte("#!/bin/sh\nexec systemctl poweroff\n") // must not run: it is the same instance
-	second := launch(t, host, spec)
-	if err := exec.CommandContext(t.Context(), "true").Run(); err != nil {
-		t.Fatal(err)
+	launch(t, host, spec)
+	if got := get(t, host, spec, "machine-id"); got != id {
+		t.Errorf("after the start its machine-id is %s, before it was %s", got, id)
 	}
-	_ = second
-	_ = id
+	if runs := get(t, host, spec, "runs"); strings.Contains(runs, "\n") {
+		t.Errorf("user data ran more than once:\n%s", runs)
+	}
+}
+
+func TestInstanceThatIsSlowToStopIsKilled(t *testing.T) {
+	host := newHost(t)
+	spec := specOf(10, copyBase(t), new(console))
+	machine := launch(t, host, spec)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := machine.Stop(ctx); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("Stop says %v, want that the instance was killed", err)
+	}
+	if loops := loopsOf(t, spec.Disk); len(loops) > 0 {
+		t.Errorf("its volume is still in use: %v", loops)
+	}
 }
 
 func TestInstanceThatPowersItselfOffIsDone(t *testing.T) {
@@ -239,5 +259,63 @@ func TestInstanceThatPowersItselfOffIsDone(t *testing.T) {
 	}
 	if loops := loopsOf(t, spec.Disk); len(loops) > 0 {
 		t.Errorf("its volume is still in use: %v", loops)
+	}
+}
+
+func TestLaunchRefuses(t *testing.T) {
+	empty := filepath.Join(t.TempDir(), "empty.raw")
+	if err := os.WriteFile(empty, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	host := newHost(t)
+	for _, test := range []struct {
+		name   string
+		change func(*Spec)
+		want   string
+	}{
+		{"an address outside the network", func(s *Spec) { s.Address = netip.MustParseAddr("10.0.0.1") }, "10.0.0.1"},
+		{"the gateway's address", func(s *Spec) { s.Address = netip.MustParseAddr("172.31.0.1") }, "172.31.0.1"},
+		{"a disk that is missing", func(s *Spec) { s.Disk = "/nowhere.raw" }, "/nowhere.raw"},
+		{"a disk with no filesystem", func(*Spec) {}, "no XFS, ext4 or btrfs"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			spec := specOf(10, empty, nil)
+			test.change(&spec)
+			if _, err := host.Launch(t.Context(), spec); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error is %v, want one with %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestAddressIsFreeAgainWhenItsInstanceIsDone(t *testing.T) {
+	host := newHost(t)
+	spec := specOf(10, copyBase(t), nil)
+	machine := launch(t, host, spec)
+	if _, err := host.Launch(t.Context(), spec); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("a second instance at %s: %v, want that the address is in use", spec.Address, err)
+	}
+	machine.Kill()
+	<-machine.Done()
+	launch(t, host, spec)
+}
+
+func TestClosedHostRunsNothing(t *testing.T) {
+	spec := specOf(10, copyBase(t), nil)
+	host, err := New(network)
+	if err != nil {
+		t.Fatal(err)
+	}
+	machine := launch(t, host, spec)
+	if err := host.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-machine.Done():
+	default:
+		t.Error("after Close the instance still runs")
+	}
+	if _, err := host.Launch(t.Context(), spec); err == nil {
+		t.Error("a closed host launched an instance")
 	}
 }

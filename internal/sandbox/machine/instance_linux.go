@@ -27,7 +27,7 @@ const (
 // instance is a container that runs, and the thread that keeps its mounts.
 type instance struct {
 	id       string
-	process  *os.Process // systemd-nspawn
+	process  *os.Process // unshare, whose child is systemd-nspawn
 	done     chan struct{}
 	released error // why the volume is perhaps still in use; set before done is closed
 }
@@ -101,9 +101,11 @@ func (i *instance) prepare(spec Spec, network *os.File) (cleanup func() error, _
 	return cleanup, container(spec, groupFile), nil
 }
 
-// container is the command that boots what is mounted at rootDir.
+// container is the command that boots what is mounted at rootDir. systemd-nspawn is the init of a process
+// namespace: when it is killed, the kernel kills the container too, which it would otherwise outlive.
 func container(spec Spec, group *os.File) *exec.Cmd {
-	command := exec.Command("systemd-nspawn",
+	command := exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=slave",
+		"systemd-nspawn",
 		"--quiet",
 		"--boot",
 		"--directory="+rootDir,
@@ -122,7 +124,7 @@ func container(spec Spec, group *os.File) *exec.Cmd {
 	command.Env = []string{"PATH=" + os.Getenv("PATH"), "TERM=vt220"}
 	command.Stdout, command.Stderr = spec.Console, spec.Console
 	command.SysProcAttr = &syscall.SysProcAttr{
-		Pdeathsig:   syscall.SIGKILL, // systemd-nspawn has the same arrangement with the container
+		Pdeathsig:   syscall.SIGKILL, // --kill-child is the same for the next in line
 		Setpgid:     true,            // Ctrl-C in a terminal is for the sandbox, which shuts down in order
 		UseCgroupFD: true,
 		CgroupFD:    int(group.Fd()),
@@ -159,7 +161,7 @@ func (i *instance) Stop(ctx context.Context) error {
 	again := time.NewTicker(time.Second)
 	defer again.Stop()
 	for {
-		for _, init := range i.children() {
+		for _, init := range i.inits() {
 			_ = unix.Kill(init, halt) // it may have ended by now
 		}
 		select {
@@ -174,16 +176,25 @@ func (i *instance) Stop(ctx context.Context) error {
 	}
 }
 
-// children are the processes that systemd-nspawn has started: the container's init.
-func (i *instance) children() []int {
-	list, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(i.process.Pid), "task", strconv.Itoa(i.process.Pid), "children"))
+// inits are the container's: the children of systemd-nspawn, and it is the child of unshare.
+func (i *instance) inits() []int {
+	var inits []int
+	for _, manager := range children(i.process.Pid) {
+		inits = append(inits, children(manager)...)
+	}
+	return inits
+}
+
+func children(pid int) []int {
+	process := strconv.Itoa(pid)
+	list, err := os.ReadFile(filepath.Join("/proc", process, "task", process, "children"))
 	if err != nil {
 		return nil // it has ended
 	}
 	var children []int
 	for _, field := range strings.Fields(string(list)) {
-		if pid, err := strconv.Atoi(field); err == nil {
-			children = append(children, pid)
+		if child, err := strconv.Atoi(field); err == nil {
+			children = append(children, child)
 		}
 	}
 	return children
