@@ -119,7 +119,8 @@ func unpack(dst string, r io.Reader, exclude []string) (err error) {
 	for {
 		header, err := archive.Next()
 		if errors.Is(err, io.EOF) {
-			return nil
+			_, err = io.Copy(io.Discard, r) // the padding behind the end
+			return err
 		}
 		if err != nil {
 			return fmt.Errorf("read what the machine sends: %w", err)

@@ -79,13 +79,13 @@ func (b baked) UploadDir(dst, src string, exclude []string) error {
 	go func() {
 		err := pack(write, src, exclude)
 		packed <- err
-		write.CloseWithError(err) // always nil
+		_ = write.CloseWithError(err) // always nil
 	}()
 	// Links to directories and the modes of directories that the image has
 	// stay as they are, and so do the image's owners: files are root's.
 	const script = `mkdir -p "$1" && exec tar -x -f - -C "$1" -m -p --no-same-owner --keep-directory-symlink --no-overwrite-dir`
 	err := b.run(read, nil, 0, script, dst)
-	read.CloseWithError(io.ErrClosedPipe) // always nil
+	_ = read.CloseWithError(io.ErrClosedPipe) // always nil
 	if packErr := <-packed; packErr != nil && !errors.Is(packErr, io.ErrClosedPipe) {
 		err = packErr
 	}
@@ -104,7 +104,7 @@ func (b baked) DownloadDir(src, dst string, exclude []string) error {
 	go func() {
 		err := unpack(dst, read, exclude)
 		unpacked <- err
-		read.CloseWithError(err) // always nil
+		_ = read.CloseWithError(err) // always nil
 	}()
 	// With an empty IFS the pattern is expanded but not split at blanks. Links
 	// are followed, as scp does. Tar's status 1 is for files that changed
@@ -122,8 +122,10 @@ for path in $pattern; do
 done
 exec tar -c -h --hard-dereference -f - "$@"`
 	err := b.run(nil, write, 1, script, src)
-	write.CloseWithError(err) // always nil
-	err = errors.Join(err, <-unpacked)
+	_ = write.CloseWithError(err) // always nil
+	if unpackErr := <-unpacked; unpackErr != nil {
+		err = unpackErr // which wraps the machine's, where that came first
+	}
 	if err != nil {
 		return fmt.Errorf("download directory %s from the machine to %s: %w", src, dst, err)
 	}

@@ -24,3 +24,5 @@ func Copy(context.Context, *os.File, *os.File) error { return errLinux }
 
 // Room fails: it needs Linux.
 func Room(string, int64) error { return errLinux }
+
+func full(string, int64) error { return errLinux }
