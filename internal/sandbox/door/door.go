@@ -81,6 +81,9 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // answer carries a request out. The protocol, in which an error is to be
 // said, is never nil.
 func (d *Door) answer(r *http.Request, call *api.Call) (wire.Protocol, *wire.Response, error) {
+	if err := checkHost(r); err != nil {
+		return guess(r), nil, err
+	}
 	scope, err := credentialScope(r)
 	if err != nil {
 		return guess(r), nil, err

@@ -61,3 +61,21 @@ func TestUnsignedRequestsAreRefused(t *testing.T) {
 		})
 	}
 }
+
+func TestOtherHostsAreRefused(t *testing.T) {
+	cfg := serve(t)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, *cfg.BaseEndpoint, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Host = "example.com"
+	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=AKIA/20250101/eu-west-1/sts/aws4_request")
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusForbidden {
+		t.Errorf("status %s", response.Status)
+	}
+}

@@ -1,6 +1,7 @@
 package door
 
 import (
+	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -18,22 +19,23 @@ type scope struct {
 // regionName keeps regions to what may be a folder's name.
 var regionName = regexp.MustCompile(`^[a-z]{2,3}(-[a-z]+)+-[0-9]{1,2}$`)
 
-// credentialScope reads the scope of a SigV4 signature, in the header or in
-// the URL. The signature itself is not verified: any credentials will do.
+// credentialScope reads the scope of a SigV4 signature. The signature itself is
+// not verified: any credentials will do. It must be in a header, because a
+// header is what a web page can't make a browser send to the sandbox.
 func credentialScope(r *http.Request) (scope, error) {
-	credential := r.URL.Query().Get("X-Amz-Credential")
-	if header := r.Header.Get("Authorization"); header != "" {
-		parameters, ok := strings.CutPrefix(header, "AWS4-HMAC-SHA256 ")
-		if !ok {
-			return scope{}, incomplete("Authorization is not an AWS4-HMAC-SHA256 signature")
-		}
-		for parameter := range strings.SplitSeq(parameters, ",") {
-			if value, ok := strings.CutPrefix(strings.TrimSpace(parameter), "Credential="); ok {
-				credential = value
-			}
-		}
-	} else if credential == "" {
+	header := r.Header.Get("Authorization")
+	if header == "" {
 		return scope{}, wire.Errorf("MissingAuthenticationToken", "Request is missing Authentication Token").With(http.StatusForbidden)
+	}
+	parameters, ok := strings.CutPrefix(header, "AWS4-HMAC-SHA256 ")
+	if !ok {
+		return scope{}, incomplete("Authorization is not an AWS4-HMAC-SHA256 signature")
+	}
+	credential := ""
+	for parameter := range strings.SplitSeq(parameters, ",") {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(parameter), "Credential="); ok {
+			credential = value
+		}
 	}
 	parts := strings.Split(credential, "/")
 	if len(parts) != 5 || parts[0] == "" || parts[4] != "aws4_request" {
@@ -43,6 +45,22 @@ func credentialScope(r *http.Request) (scope, error) {
 		return scope{}, wire.Errorf("SignatureDoesNotMatch", "Credential should be scoped to a valid region, not '%s'", parts[2]).With(http.StatusForbidden)
 	}
 	return scope{accessKey: parts[0], region: parts[2], service: parts[3]}, nil
+}
+
+// checkHost refuses requests for another host than this one, which a web page
+// can make a browser send by giving its own name this host's address.
+func checkHost(r *http.Request) error {
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host = r.Host
+	}
+	if ip := net.ParseIP(strings.Trim(host, "[]")); ip != nil && ip.IsLoopback() {
+		return nil
+	}
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return nil
+	}
+	return wire.Errorf("InvalidHost", "The sandbox serves this host only, not %s", host).With(http.StatusForbidden)
 }
 
 func incomplete(why string) error {

@@ -38,6 +38,7 @@ const pause = time.Second
 // Books are all ledgers of one sandbox.
 type Books struct {
 	dir    string
+	lock   *os.File // held so that no other process uses the directory
 	report func(error)
 
 	mu      sync.Mutex
@@ -53,7 +54,8 @@ type ledger interface {
 	pages() map[string]any
 }
 
-// Open opens the books in dir, which must exist. Errors of saves in the
+// Open opens the books in dir, which must exist and which no other sandbox may
+// use meanwhile. Errors of saves in the
 // background are given to report.
 func Open(dir string, report func(error)) (*Books, error) {
 	info, err := os.Stat(dir)
@@ -63,7 +65,11 @@ func Open(dir string, report func(error)) (*Books, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("open the sandbox's state: %s is not a directory", dir)
 	}
-	return &Books{dir: dir, report: report, ledgers: map[string]ledger{}, written: map[string][]byte{}}, nil
+	lock, err := lockFile(filepath.Join(dir, "lock"))
+	if err != nil {
+		return nil, fmt.Errorf("open the sandbox's state in %s: %w", dir, err)
+	}
+	return &Books{dir: dir, lock: lock, report: report, ledgers: map[string]ledger{}, written: map[string][]byte{}}, nil
 }
 
 // Do runs f with the books held; f may change them.
@@ -171,4 +177,4 @@ func writeFile(path string, contents []byte) error {
 }
 
 // Close saves what has changed. The books must not be used afterwards.
-func (b *Books) Close() error { return b.Save() }
+func (b *Books) Close() error { return errors.Join(b.Save(), b.lock.Close()) }

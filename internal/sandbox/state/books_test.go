@@ -84,6 +84,18 @@ func TestDamagedStateNamesTheFile(t *testing.T) {
 	}
 }
 
+func TestADirectoryIsOneSandboxs(t *testing.T) {
+	dir := t.TempDir()
+	books, _ := open(t, dir)
+	if _, err := Open(dir, nil); err == nil || !strings.Contains(err.Error(), "another sandbox") {
+		t.Errorf("opening a directory in use gave %v", err)
+	}
+	if err := books.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, dir)
+}
+
 func TestOutsideLetsGoOfTheBooks(t *testing.T) {
 	books, ledger := open(t, t.TempDir())
 	books.Do(func() {

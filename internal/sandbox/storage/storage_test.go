@@ -189,7 +189,7 @@ func TestWhatWasPendingWhenKilledHasFailed(t *testing.T) {
 	s, books := openStore(t, dir)
 	snapshot := NewSnapshot(now, 1)
 	books.Do(func() { s.Add(region, snapshot, nil) })
-	if err := books.Save(); err != nil { // and no Close
+	if err := books.Close(); err != nil { // but not the store
 		t.Fatal(err)
 	}
 	s, _ = openStore(t, dir)
