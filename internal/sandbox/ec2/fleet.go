@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// Fleet is what EC2 Auto Scaling asks of EC2 in one region, in process. Errors
-// are *wire.Error with EC2's codes and messages (InvalidLaunchTemplateId.NotFound,
-// InvalidAMIID.NotFound …), for the caller to wrap as its own service does.
+// Fleet is what EC2 Auto Scaling asks of EC2 in one region, in process. All but
+// Subscribe are called with the books held. Errors are *wire.Error with EC2's
+// codes and messages (InvalidLaunchTemplateId.NotFound, InvalidAMIID.NotFound
+// …), for the caller to wrap as its own service does.
 type Fleet interface {
 	// Template resolves a reference to a version that exists and checks that
 	// an instance could be run from it: it has an image that is available and,
@@ -33,8 +34,8 @@ type Fleet interface {
 	Subnets() []SubnetPlace
 
 	// Subscribe calls heard for each change of an instance's state, one call at
-	// a time, an instance's changes in their order, and with no lock of EC2's
-	// held. The returned function ends it.
+	// a time, in their order, and without the books held. The returned function
+	// ends it.
 	Subscribe(heard func(StateChange)) (cancel func())
 }
 
@@ -99,4 +100,115 @@ type StateChange struct {
 	InstanceID string
 	From, To   InstanceState
 	Reason     string
+}
+
+// Fleet gives the fleet of a region.
+func (s *Service) Fleet(regionName string) Fleet { return fleet{s, regionName} }
+
+type fleet struct {
+	service *Service
+	name    string
+}
+
+func (f fleet) region() *region { return f.service.in(f.name) }
+
+// templateOrder makes an order from a launch template version.
+func (r *region) templateOrder(ref TemplateRef, instanceType string) (order, error) {
+	template, err := r.template(launchTemplateRef{ref.ID, ref.Name})
+	if err != nil {
+		return order{}, err
+	}
+	version, err := template.version(ref.Version)
+	if err != nil {
+		return order{}, err
+	}
+	o := order{data: launchData{InstanceType: instanceType}, count: 1}
+	o.from(template, version)
+	return o, nil
+}
+
+func (f fleet) Template(ref TemplateRef, instanceType string) (Template, error) {
+	r := f.region()
+	o, err := r.templateOrder(ref, instanceType)
+	if err != nil {
+		return Template{}, err
+	}
+	o.count = 0 // whether there is room is asked when instances are launched
+	if _, err := r.plan(o); err != nil {
+		return Template{}, err
+	}
+	return *o.template, nil
+}
+
+func (f fleet) Launch(_ context.Context, wanted LaunchOrder) ([]Member, error) {
+	r := f.region()
+	o, err := r.templateOrder(wanted.Template, wanted.InstanceType)
+	if err != nil {
+		return nil, err
+	}
+	o.count, o.subnetID = wanted.Count, wanted.SubnetID
+	for key, value := range wanted.Tags {
+		o.extra[key] = value
+	}
+	planned, err := r.plan(o)
+	if err != nil {
+		return nil, err
+	}
+	var members []Member
+	for _, i := range r.run(planned) {
+		members = append(members, i.member())
+	}
+	return members, nil
+}
+
+func (f fleet) Terminate(_ context.Context, instanceID string) error {
+	r := f.region()
+	if i := r.Instances[instanceID]; i != nil {
+		r.terminate(i, false)
+	}
+	return nil
+}
+
+func (f fleet) Member(instanceID string) (Member, bool) {
+	i := f.region().Instances[instanceID]
+	if i == nil {
+		return Member{}, false
+	}
+	return i.member(), true
+}
+
+func (i *instance) member() Member {
+	m := Member{
+		ID: i.Id, State: i.State, Address: i.Address, SubnetID: i.SubnetId, Zone: i.Zone, InstanceType: i.Type,
+		ImageID: i.ImageId, Launched: i.Launched,
+	}
+	if i.Reason != nil {
+		m.Reason = i.Reason.Message
+	}
+	if i.Template != nil {
+		m.Template = *i.Template
+	}
+	return m
+}
+
+func (f fleet) Subnet(subnetID string) (SubnetPlace, bool) {
+	r := f.region()
+	s := r.Subnets[subnetID]
+	if s == nil {
+		return SubnetPlace{}, false
+	}
+	return SubnetPlace{s.Id, s.Zone, r.Vpc.Id}, true
+}
+
+func (f fleet) Subnets() []SubnetPlace {
+	r := f.region()
+	var places []SubnetPlace
+	for _, s := range ordered(r.Subnets) {
+		places = append(places, SubnetPlace{s.Id, s.Zone, r.Vpc.Id})
+	}
+	return places
+}
+
+func (f fleet) Subscribe(heard func(StateChange)) (cancel func()) {
+	return f.service.heralds.subscribe(f.name, heard)
 }

@@ -1,0 +1,148 @@
+package ec2
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/storage"
+)
+
+type createImageInput struct {
+	BlockDeviceMappings []blockDevice `wire:"BlockDeviceMapping"`
+	Description         string
+	InstanceId          string `wire:",,required"`
+	Name                string `wire:",,required"`
+	NoReboot            bool
+	TagSpecifications   []tagSpecification `wire:"TagSpecification"`
+}
+
+type createImageOutput struct{ ImageId string }
+
+// reading is a snapshot that is to be made of a volume.
+type reading struct{ snapshotID, volumeID string }
+
+func (r *region) createImage(c *api.Call, in *createImageInput) (*createImageOutput, error) {
+	if err := checkImageName(in.Name); err != nil {
+		return nil, err
+	}
+	tagged, err := specified(in.TagSpecifications, "image", "snapshot")
+	if err != nil {
+		return nil, err
+	}
+	i, err := r.instance(in.InstanceId)
+	if err != nil {
+		return nil, err
+	}
+	c.On(r.arn("instance", i.Id), r.arn("image", "*"), r.arn("snapshot", "*"))
+	r.tagOnCreate(c, tagged)
+	if i.State != Running && i.State != Stopped {
+		return nil, fail("IncorrectState", "The instance '%s' is '%s'; it must be 'running' or 'stopped'.", i.Id, i.State)
+	}
+	if err := r.nameTaken(in.Name); err != nil {
+		return nil, err
+	}
+	if err := checkDevices(in.BlockDeviceMappings); err != nil {
+		return nil, err
+	}
+	made := &image{
+		resource: r.newResource("ami", tagged["image"]), Owner: api.Account, Name: in.Name, Description: in.Description,
+		Architecture: i.Architecture, VirtualizationType: i.VirtualizationType, RootDeviceName: i.RootDeviceName, BootMode: i.BootMode,
+		EnaSupport: i.EnaSupport, SriovNetSupport: i.SriovNetSupport, TpmSupport: i.TpmSupport, State: imagePending,
+		SourceInstance: i.Id,
+	}
+	if from := r.Images[i.ImageId]; from != nil { // the instance's image, if it is still known
+		made.ImdsSupport, made.UefiData = from.ImdsSupport, from.UefiData
+		made.SourceImage, made.SourceRegion = from.Id, r.name
+	}
+	devices, readings, err := r.snapshotDevices(i, made.Id, in.BlockDeviceMappings, tagged["snapshot"])
+	if err != nil {
+		return nil, err
+	}
+	made.BlockDevices = devices
+	r.Images[made.Id] = made
+	if in.NoReboot || i.State == Stopped {
+		r.service.background(snapshotTime, func(ctx context.Context) { r.service.finishImage(ctx, r.name, made.Id, readings) })
+	} else {
+		r.service.runs.pause(r, i, func(ctx context.Context) { r.service.finishImage(ctx, r.name, made.Id, readings) })
+	}
+	return &createImageOutput{made.Id}, nil
+}
+
+// snapshotDevices begins a snapshot of each volume of the instance that is not
+// left out, and gives the image's mapping, with the devices that were added.
+func (r *region) snapshotDevices(i *instance, imageID string, requested []blockDevice, with tags) ([]blockDevice, []reading, error) {
+	var devices []blockDevice
+	volumes := map[string]*volume{}
+	for _, id := range i.Volumes {
+		v := r.Volumes[id]
+		volumes[v.Attachment.Device] = v
+		devices = append(devices, blockDevice{DeviceName: v.Attachment.Device, Ebs: &ebsDevice{
+			DeleteOnTermination: new(v.Attachment.DeleteOnTermination), VolumeSize: new(v.Size), VolumeType: v.Type,
+		}})
+	}
+	devices = onto(devices, requested)
+	if !slices.ContainsFunc(devices, func(d blockDevice) bool { return d.DeviceName == i.RootDeviceName }) {
+		return nil, nil, fail("InvalidBlockDeviceMapping", "The root device '%s' cannot be left out of an image", i.RootDeviceName)
+	}
+	var readings []reading
+	complete := make([]blockDevice, 0, len(devices))
+	for _, device := range devices { // first what may fail, so that a refusal leaves nothing
+		if device.Ebs == nil {
+			return nil, nil, fail("InvalidBlockDeviceMapping", "The device '%s' is mapped to no volume", device.DeviceName)
+		}
+		ebs, size := *device.Ebs, 0
+		if v := volumes[device.DeviceName]; v != nil {
+			size, ebs.Encrypted = v.Size, new(v.Encrypted)
+			if ebs.SnapshotId != "" {
+				return nil, nil, fail("InvalidBlockDeviceMapping", "The device '%s' of the instance is its own volume, not the snapshot '%s'", device.DeviceName, ebs.SnapshotId)
+			}
+		}
+		spec, err := ebs.spec("of "+device.DeviceName, size)
+		if err != nil {
+			return nil, nil, err
+		}
+		ebs.VolumeSize, ebs.VolumeType = new(spec.Size), spec.Type
+		if spec.Type == "gp3" {
+			ebs.Iops, ebs.Throughput = new(spec.Iops), new(spec.Throughput)
+		}
+		complete = append(complete, blockDevice{DeviceName: device.DeviceName, Ebs: &ebs})
+	}
+	for n, device := range complete {
+		if v := volumes[device.DeviceName]; v != nil {
+			made := r.begin(v, fmt.Sprintf("Created by CreateImage(%s) for %s", i.Id, imageID), with)
+			complete[n].Ebs.SnapshotId = made.Id
+			readings = append(readings, reading{made.Id, v.Id})
+		}
+	}
+	return complete, readings, nil
+}
+
+// finishImage makes the snapshots of an image and completes it. The books must
+// not be held.
+func (s *Service) finishImage(ctx context.Context, regionName, id string, readings []reading) {
+	for _, one := range readings {
+		s.read(ctx, regionName, one.snapshotID, one.volumeID)
+	}
+	s.books.Do(func() { s.in(regionName).imageDone(id) })
+}
+
+// imageDone ends the making of an image, unless it was deregistered: it is
+// available, or has failed with a snapshot of its.
+func (r *region) imageDone(id string) {
+	i := r.Images[id]
+	if i == nil || i.State != imagePending {
+		return
+	}
+	i.State = imageAvailable
+	for _, snapshotID := range i.snapshots() {
+		s := r.service.store.In(r.name).Snapshots[snapshotID]
+		switch {
+		case s == nil:
+			i.State, i.StateReason = imageFailed, fmt.Sprintf("The snapshot %s was deleted", snapshotID)
+		case s.State != storage.Completed:
+			i.State, i.StateReason = imageFailed, fmt.Sprintf("The snapshot %s is %s: %s", snapshotID, s.State, s.StateMessage)
+		}
+	}
+}

@@ -1,0 +1,180 @@
+package ec2
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/storage"
+)
+
+// snapshotTime is how long AWS takes for a small snapshot, typically.
+const snapshotTime = 90 * time.Second
+
+// begin adds a pending snapshot of a volume.
+func (r *region) begin(v *volume, description string, with tags) *storage.Snapshot {
+	made := storage.NewSnapshot(r.now(), v.Size)
+	made.Description, made.VolumeId, made.Encrypted, made.KmsKeyId = description, v.Id, v.Encrypted, v.KmsKeyId
+	maps.Copy(made.Tags, with)
+	// Snapshots of a volume descend from the one it was made of.
+	made.Lineage = v.Id
+	if from := r.service.store.In(r.name).Snapshots[v.SnapshotId]; from != nil {
+		made.Lineage = from.Lineage
+	}
+	r.service.store.Add(r.name, made, nil)
+	v.Readers++
+	return made
+}
+
+// read fills a snapshot that was begun and completes it. The volume is read as
+// it is then; a machine that runs goes on writing. The books must not be held.
+func (s *Service) read(ctx context.Context, regionName, snapshotID, volumeID string) {
+	blocks, err := s.contents(ctx, regionName, volumeID)
+	s.books.Do(func() {
+		r := s.in(regionName)
+		if v := r.Volumes[volumeID]; v != nil {
+			if v.Readers--; v.Readers == 0 && v.State == volumeDeleted {
+				r.removeVolume(v)
+			}
+		}
+		made := s.store.In(regionName).Snapshots[snapshotID]
+		switch {
+		case made == nil:
+			if blocks != nil {
+				blocks.Release()
+			}
+			return
+		case err != nil:
+			s.store.Fail(made, err.Error())
+		default:
+			err = s.store.Complete(regionName, made, blocks, r.now())
+		}
+		if err != nil {
+			s.report(err)
+		}
+	})
+}
+
+// contents gives what a volume holds: what its file does, or where it has no
+// file, what its snapshot did.
+func (s *Service) contents(ctx context.Context, regionName, volumeID string) (*storage.Blocks, error) {
+	if s.real {
+		return s.store.ScanVolume(ctx, regionName, volumeID)
+	}
+	var blocks *storage.Blocks
+	var err error
+	s.books.Read(func() {
+		v := s.in(regionName).Volumes[volumeID]
+		switch {
+		case v == nil || v.SnapshotId == "":
+			blocks = s.store.Empty()
+		case s.store.In(regionName).Snapshots[v.SnapshotId] == nil:
+			err = fmt.Errorf("read volume %s: without machines its contents are those of snapshot %s, which was deleted", volumeID, v.SnapshotId)
+		default:
+			blocks = s.store.In(regionName).Snapshots[v.SnapshotId].Blocks()
+		}
+	})
+	return blocks, err
+}
+
+type createSnapshotInput struct {
+	Description       string
+	TagSpecifications []tagSpecification `wire:"TagSpecification"`
+	VolumeId          string             `wire:",,required"`
+}
+
+func (r *region) createSnapshot(c *api.Call, in *createSnapshotInput) (*snapshotItem, error) {
+	tagged, err := specified(in.TagSpecifications, "snapshot")
+	if err != nil {
+		return nil, err
+	}
+	v, err := r.volume(in.VolumeId)
+	if err != nil {
+		return nil, err
+	}
+	if v.State != volumeAvailable && v.State != volumeInUse {
+		return nil, fail("IncorrectState", "The volume '%s' is '%s'.", v.Id, v.State)
+	}
+	made := r.begin(v, in.Description, tagged["snapshot"])
+	c.On(r.arn("volume", v.Id), r.arn("snapshot", made.Id))
+	r.tagOnCreate(c, tagged)
+	it := snapshot{made}.item()
+	r.service.background(snapshotTime, func(ctx context.Context) { r.service.read(ctx, r.name, made.Id, v.Id) })
+	return &it, nil
+}
+
+type createSnapshotsInput struct {
+	CopyTagsFromSource    string
+	Description           string
+	InstanceSpecification *struct {
+		ExcludeBootVolume    bool
+		ExcludeDataVolumeIds []string `wire:"ExcludeDataVolumeId"`
+		InstanceId           string   `wire:",,required"`
+	} `wire:",,required"`
+	TagSpecifications []tagSpecification `wire:"TagSpecification"`
+}
+
+type snapshotInfo struct {
+	Description string
+	Encrypted   bool
+	OwnerId     string
+	Progress    string
+	SnapshotId  string
+	StartTime   time.Time
+	State       string
+	Tags        []tag `wire:",tagSet"`
+	VolumeId    string
+	VolumeSize  int
+}
+
+type createSnapshotsOutput struct {
+	Snapshots []snapshotInfo `wire:",snapshotSet"`
+}
+
+func (r *region) createSnapshots(c *api.Call, in *createSnapshotsInput) (*createSnapshotsOutput, error) {
+	tagged, err := specified(in.TagSpecifications, "snapshot")
+	if err != nil {
+		return nil, err
+	}
+	if in.CopyTagsFromSource != "" && in.CopyTagsFromSource != "volume" {
+		return nil, invalidValue(in.CopyTagsFromSource, "CopyTagsFromSource", "Expected 'volume'.")
+	}
+	i, err := r.instance(in.InstanceSpecification.InstanceId)
+	if err != nil {
+		return nil, err
+	}
+	c.On(r.arn("instance", i.Id), r.arn("snapshot", "*"), r.arn("volume", "*"))
+	r.tagOnCreate(c, tagged)
+	var volumes []*volume
+	var with []tags
+	for _, id := range i.Volumes {
+		v := r.Volumes[id]
+		isRoot := v.Attachment.Device == i.RootDeviceName
+		if isRoot && in.InstanceSpecification.ExcludeBootVolume || slices.Contains(in.InstanceSpecification.ExcludeDataVolumeIds, id) {
+			continue
+		}
+		on := tagged["snapshot"]
+		if in.CopyTagsFromSource != "" {
+			if on, err = v.Tags.own().with(on); err != nil {
+				return nil, err
+			}
+		}
+		volumes, with = append(volumes, v), append(with, on)
+	}
+	if len(volumes) == 0 {
+		return nil, fail("InvalidParameterCombination", "No volumes of instance '%s' are left to take snapshots of", i.Id)
+	}
+	out := &createSnapshotsOutput{}
+	for n, v := range volumes {
+		made := r.begin(v, in.Description, with[n])
+		it := snapshot{made}.item()
+		out.Snapshots = append(out.Snapshots, snapshotInfo{
+			it.Description, it.Encrypted, it.OwnerId, it.Progress, it.SnapshotId, it.StartTime, it.State, it.Tags, it.VolumeId, it.VolumeSize,
+		})
+		r.service.background(snapshotTime, func(ctx context.Context) { r.service.read(ctx, r.name, made.Id, v.Id) })
+	}
+	return out, nil
+}

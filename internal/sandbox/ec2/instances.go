@@ -1,0 +1,490 @@
+package ec2
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+)
+
+// instance is an EC2 instance.
+type instance struct {
+	resource
+	State         InstanceState
+	Reason        *stateReason `json:",omitempty"` // why it is stopped or terminated
+	Transition    string       `json:",omitempty"` // the same, as a sentence with the time
+	ReservationId string
+	LaunchIndex   int    // in the reservation
+	ClientToken   string `json:",omitempty"`
+	Launched      time.Time
+	Ready         time.Time // when it last came to be running
+	Ended         time.Time // when it was terminated
+
+	ImageId            string
+	Type               string
+	Architecture       string
+	VirtualizationType string
+	BootMode           string
+	EnaSupport         bool
+	SriovNetSupport    string `json:",omitempty"`
+	TpmSupport         string `json:",omitempty"`
+	RootDeviceName     string
+
+	SubnetId         string
+	Zone             string
+	Address          netip.Addr
+	InterfaceId      string
+	InterfaceTags    tags `json:",omitempty"`
+	SecurityGroupIds []string
+	Volumes          []string
+	Metadata         metadataOptions
+	Launch           launchData // everything else that was asked for
+	Template         *Template  `json:",omitempty"`
+}
+
+// stateCodes are the numbers of the states
+// (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceState.html).
+var stateCodes = map[InstanceState]int{Pending: 0, Running: 16, ShuttingDown: 32, Terminated: 48, Stopping: 64, Stopped: 80}
+
+type instanceState struct {
+	Code int
+	Name string
+}
+
+func (s InstanceState) item() instanceState { return instanceState{stateCodes[s], string(s)} }
+
+func (r *region) instance(id string) (*instance, error) {
+	if err := wellFormed(id, "i", "InvalidInstanceID.Malformed"); err != nil {
+		return nil, err
+	}
+	if found := r.Instances[id]; found != nil {
+		return found, nil
+	}
+	return nil, fail("InvalidInstanceID.NotFound", "The instance ID '%s' does not exist", id)
+}
+
+// instances finds all of the ids or none.
+func (r *region) instances(ids []string) ([]*instance, error) {
+	var found []*instance
+	var lacking []string
+	for _, id := range ids {
+		if err := wellFormed(id, "i", "InvalidInstanceID.Malformed"); err != nil {
+			return nil, err
+		}
+		if i := r.Instances[id]; i != nil {
+			found = append(found, i)
+		} else {
+			lacking = append(lacking, id)
+		}
+	}
+	switch len(lacking) {
+	case 0:
+		return found, nil
+	case 1:
+		return nil, fail("InvalidInstanceID.NotFound", "The instance ID '%s' does not exist", lacking[0])
+	}
+	return nil, fail("InvalidInstanceID.NotFound", "The instance IDs '%s' do not exist", strings.Join(lacking, ", "))
+}
+
+// ended tells whether the instance has given back what it had.
+func (i *instance) ended() bool { return i.State == Terminated }
+
+// hostname is the private DNS name of an address.
+func (r *region) hostname(of netip.Addr) string {
+	domain := r.name + ".compute.internal"
+	if r.name == "us-east-1" {
+		domain = "ec2.internal"
+	}
+	return "ip-" + strings.ReplaceAll(of.String(), ".", "-") + "." + domain
+}
+
+// instanceItem is an instance on the wire.
+type instanceItem struct {
+	AmiLaunchIndex                   int
+	Architecture                     string
+	BlockDeviceMappings              []instanceDevice `wire:",blockDeviceMapping"`
+	BootMode                         string
+	CapacityReservationSpecification *capacityReservationSpecification
+	ClientToken                      string
+	CpuOptions                       *cpuOptions
+	CurrentInstanceBootMode          string
+	EbsOptimized                     bool
+	EnaSupport                       bool
+	EnclaveOptions                   *enclaveOptions
+	HibernationOptions               *hibernationOptions
+	Hypervisor                       string
+	IamInstanceProfile               *instanceProfileItem
+	ImageId                          string
+	InstanceId                       string
+	InstanceLifecycle                string
+	InstanceType                     string
+	KeyName                          string
+	LaunchTime                       time.Time
+	MaintenanceOptions               *maintenanceOptions
+	MetadataOptions                  *metadataOptionsItem
+	Monitoring                       monitoringState
+	NetworkInterfaces                []interfaceItem `wire:",networkInterfaceSet"`
+	Placement                        placement
+	PlatformDetails                  string
+	PrivateDnsName                   string
+	PrivateDnsNameOptions            *privateDnsNameOptions
+	PrivateIpAddress                 string
+	RootDeviceName                   string
+	RootDeviceType                   string
+	SecurityGroups                   []groupItem `wire:",groupSet"`
+	SourceDestCheck                  *bool
+	SriovNetSupport                  string
+	State                            instanceState `wire:",instanceState"`
+	StateReason                      *stateReason
+	StateTransitionReason            *string `wire:",reason"`
+	SubnetId                         string
+	Tags                             []tag `wire:",tagSet"`
+	TpmSupport                       string
+	UsageOperation                   string
+	VirtualizationType               string
+	VpcId                            string
+
+	reservation string
+}
+
+type instanceDevice struct {
+	DeviceName string
+	Ebs        struct {
+		AttachTime          time.Time
+		DeleteOnTermination bool
+		Status              string
+		VolumeId            string
+	}
+}
+
+type instanceProfileItem struct{ Arn, Id string }
+
+type metadataOptionsItem struct {
+	metadataOptions
+	State string
+}
+
+type monitoringState struct{ State string }
+
+type groupItem struct{ GroupId, GroupName string }
+
+// interfaceItem is the network interface of an instance on the wire.
+type interfaceItem struct {
+	Attachment struct {
+		AttachTime          time.Time
+		AttachmentId        string
+		DeleteOnTermination bool
+		DeviceIndex         int
+		NetworkCardIndex    int
+		Status              string
+	}
+	Description        string
+	Groups             []groupItem `wire:",groupSet"`
+	InterfaceType      string
+	MacAddress         string
+	NetworkInterfaceId string
+	OwnerId            string
+	PrivateDnsName     string
+	PrivateIpAddress   string
+	PrivateIpAddresses []interfaceAddress `wire:",privateIpAddressesSet"`
+	SourceDestCheck    bool
+	Status             string
+	SubnetId           string
+	VpcId              string
+}
+
+type interfaceAddress struct {
+	Primary          bool
+	PrivateDnsName   string
+	PrivateIpAddress string
+}
+
+func (r *region) instanceItem(i *instance) instanceItem {
+	it := instanceItem{
+		AmiLaunchIndex: i.LaunchIndex, Architecture: i.Architecture, BlockDeviceMappings: r.deviceItems(i), BootMode: i.BootMode,
+		CapacityReservationSpecification: i.Launch.CapacityReservationSpecification, ClientToken: i.ClientToken,
+		CpuOptions: i.Launch.CpuOptions, EbsOptimized: orZero(i.Launch.EbsOptimized), EnaSupport: i.EnaSupport,
+		EnclaveOptions: i.Launch.EnclaveOptions, HibernationOptions: i.Launch.HibernationOptions, Hypervisor: "xen",
+		ImageId: i.ImageId, InstanceId: i.Id, InstanceType: i.Type, KeyName: i.Launch.KeyName, LaunchTime: i.Launched,
+		MaintenanceOptions: i.Launch.MaintenanceOptions, Monitoring: monitoringState{"disabled"},
+		Placement:       placement{AvailabilityZone: i.Zone, Tenancy: "default"},
+		PlatformDetails: "Linux/UNIX", PrivateDnsNameOptions: i.Launch.PrivateDnsNameOptions, RootDeviceName: i.RootDeviceName,
+		RootDeviceType: "ebs", SriovNetSupport: i.SriovNetSupport, State: i.State.item(), StateReason: i.Reason,
+		StateTransitionReason: new(i.Transition), Tags: i.Tags.wire(), TpmSupport: i.TpmSupport, UsageOperation: "RunInstances",
+		VirtualizationType: i.VirtualizationType, reservation: i.ReservationId,
+	}
+	if p := i.Launch.Placement; p != nil {
+		it.Placement = *p
+		it.Placement.AvailabilityZone = i.Zone
+		if p.Tenancy == "" {
+			it.Placement.Tenancy = "default"
+		}
+	}
+	if i.Launch.InstanceMarketOptions != nil {
+		it.InstanceLifecycle = i.Launch.InstanceMarketOptions.MarketType
+	}
+	if i.Launch.Monitoring != nil && orZero(i.Launch.Monitoring.Enabled) {
+		it.Monitoring.State = "enabled"
+	}
+	if profile := i.Launch.IamInstanceProfile; profile != nil {
+		it.IamInstanceProfile = &instanceProfileItem{profile.arn(), "AIPA" + strings.ToUpper(i.Id[len(i.Id)-16:])}
+	}
+	it.MetadataOptions = &metadataOptionsItem{i.Metadata, "applied"}
+	if i.ended() {
+		return it // what it had is gone, and no longer shown
+	}
+	if i.State != Stopped && i.State != Pending {
+		it.CurrentInstanceBootMode = instanceTypes[i.Type].boots(i.BootMode)
+	}
+	it.PrivateDnsName, it.PrivateIpAddress = r.hostname(i.Address), i.Address.String()
+	it.SubnetId, it.VpcId, it.SourceDestCheck = i.SubnetId, r.Vpc.Id, new(true)
+	it.SecurityGroups = r.groupItems(i.SecurityGroupIds)
+	it.NetworkInterfaces = []interfaceItem{r.interfaceItem(i, it.SecurityGroups)}
+	return it
+}
+
+func (r *region) deviceItems(i *instance) []instanceDevice {
+	items := []instanceDevice{}
+	for _, id := range i.Volumes {
+		v := r.Volumes[id]
+		if v == nil || v.Attachment == nil {
+			continue
+		}
+		item := instanceDevice{DeviceName: v.Attachment.Device}
+		item.Ebs.AttachTime, item.Ebs.DeleteOnTermination = v.Attachment.At, v.Attachment.DeleteOnTermination
+		item.Ebs.Status, item.Ebs.VolumeId = "attached", id
+		items = append(items, item)
+	}
+	return items
+}
+
+func (r *region) groupItems(ids []string) []groupItem {
+	var items []groupItem
+	for _, id := range ids {
+		item := groupItem{GroupId: id}
+		if group := r.SecurityGroups[id]; group != nil {
+			item.GroupName = group.Name
+		}
+		items = append(items, item)
+	}
+	return items
+}
+
+func (r *region) interfaceItem(i *instance, groups []groupItem) interfaceItem {
+	name := r.hostname(i.Address)
+	it := interfaceItem{
+		Groups: groups, InterfaceType: "interface", MacAddress: macOf(i.Address), NetworkInterfaceId: i.InterfaceId, OwnerId: api.Account,
+		PrivateDnsName: name, PrivateIpAddress: i.Address.String(), PrivateIpAddresses: []interfaceAddress{{true, name, i.Address.String()}},
+		SourceDestCheck: true, Status: "in-use", SubnetId: i.SubnetId, VpcId: r.Vpc.Id,
+	}
+	it.Attachment.AttachTime, it.Attachment.AttachmentId = i.Created, strings.Replace(i.InterfaceId, "eni-", "eni-attach-", 1)
+	it.Attachment.DeleteOnTermination, it.Attachment.Status = true, "attached"
+	if len(i.Launch.NetworkInterfaces) > 0 {
+		it.Description = i.Launch.NetworkInterfaces[0].Description
+	}
+	return it
+}
+
+// macOf is the hardware address of an address: locally administered, as EC2's
+// are.
+func macOf(a netip.Addr) string {
+	b := a.As4()
+	return fmt.Sprintf("02:00:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3])
+}
+
+// arn names an instance profile, whether it was given by ARN or by name.
+func (p *iamInstanceProfile) arn() string {
+	switch {
+	case p == nil:
+		return ""
+	case p.Arn != "":
+		return p.Arn
+	}
+	return "arn:aws:iam::" + api.Account + ":instance-profile/" + p.Name
+}
+
+type reservationItem struct {
+	Instances     []instanceItem `wire:",instancesSet"`
+	OwnerId       string
+	ReservationId string
+}
+
+type describeInstancesInput struct {
+	paging
+	Filters     []filter `wire:"Filter"`
+	InstanceIds []string `wire:"InstanceId"`
+}
+
+type describeInstancesOutput struct {
+	NextToken    string
+	Reservations []reservationItem `wire:",reservationSet"`
+}
+
+var instanceFilters = filterable[instanceItem]{
+	values: map[string]func(instanceItem) []string{
+		"architecture":      func(i instanceItem) []string { return []string{i.Architecture} },
+		"availability-zone": func(i instanceItem) []string { return []string{i.Placement.AvailabilityZone} },
+		"block-device-mapping.delete-on-termination": func(i instanceItem) []string {
+			return i.devices(func(d instanceDevice) string { return truth(d.Ebs.DeleteOnTermination)[0] })
+		},
+		"block-device-mapping.device-name": func(i instanceItem) []string {
+			return i.devices(func(d instanceDevice) string { return d.DeviceName })
+		},
+		"block-device-mapping.status": func(i instanceItem) []string {
+			return i.devices(func(d instanceDevice) string { return d.Ebs.Status })
+		},
+		"block-device-mapping.volume-id": func(i instanceItem) []string {
+			return i.devices(func(d instanceDevice) string { return d.Ebs.VolumeId })
+		},
+		"client-token":                   func(i instanceItem) []string { return one(i.ClientToken) },
+		"hypervisor":                     func(i instanceItem) []string { return []string{i.Hypervisor} },
+		"image-id":                       func(i instanceItem) []string { return []string{i.ImageId} },
+		"instance-id":                    func(i instanceItem) []string { return []string{i.InstanceId} },
+		"instance-lifecycle":             func(i instanceItem) []string { return one(i.InstanceLifecycle) },
+		"instance-state-code":            func(i instanceItem) []string { return []string{fmt.Sprint(i.State.Code)} },
+		"instance-state-name":            func(i instanceItem) []string { return []string{i.State.Name} },
+		"instance-type":                  func(i instanceItem) []string { return []string{i.InstanceType} },
+		"instance.group-id":              func(i instanceItem) []string { return i.groups(func(g groupItem) string { return g.GroupId }) },
+		"instance.group-name":            func(i instanceItem) []string { return i.groups(func(g groupItem) string { return g.GroupName }) },
+		"key-name":                       func(i instanceItem) []string { return one(i.KeyName) },
+		"launch-index":                   func(i instanceItem) []string { return []string{fmt.Sprint(i.AmiLaunchIndex)} },
+		"launch-time":                    func(i instanceItem) []string { return []string{stamp(i.LaunchTime)} },
+		"owner-id":                       func(instanceItem) []string { return []string{api.Account} },
+		"private-dns-name":               func(i instanceItem) []string { return one(i.PrivateDnsName) },
+		"private-ip-address":             func(i instanceItem) []string { return one(i.PrivateIpAddress) },
+		"reservation-id":                 func(i instanceItem) []string { return []string{i.reservation} },
+		"root-device-name":               func(i instanceItem) []string { return []string{i.RootDeviceName} },
+		"root-device-type":               func(i instanceItem) []string { return []string{i.RootDeviceType} },
+		"subnet-id":                      func(i instanceItem) []string { return one(i.SubnetId) },
+		"virtualization-type":            func(i instanceItem) []string { return []string{i.VirtualizationType} },
+		"vpc-id":                         func(i instanceItem) []string { return one(i.VpcId) },
+		"metadata-options.http-tokens":   func(i instanceItem) []string { return one(i.MetadataOptions.HttpTokens) },
+		"metadata-options.http-endpoint": func(i instanceItem) []string { return one(i.MetadataOptions.HttpEndpoint) },
+	},
+	tags: func(i instanceItem) tags { return tagMap(i.Tags) },
+}
+
+func (i instanceItem) devices(of func(instanceDevice) string) []string {
+	var values []string
+	for _, device := range i.BlockDeviceMappings {
+		values = append(values, of(device))
+	}
+	return values
+}
+
+func (i instanceItem) groups(of func(groupItem) string) []string {
+	var values []string
+	for _, group := range i.SecurityGroups {
+		values = append(values, of(group))
+	}
+	return values
+}
+
+func (r *region) describeInstances(_ *api.Call, in *describeInstancesInput) (*describeInstancesOutput, error) {
+	if err := in.noPageWith(in.InstanceIds, "instancesSet"); err != nil {
+		return nil, err
+	}
+	if _, err := r.instances(in.InstanceIds); err != nil {
+		return nil, err
+	}
+	candidates := r.Instances
+	if len(in.InstanceIds) > 0 { // so that asking for one of ten thousand costs little
+		candidates = map[string]*instance{}
+		for _, id := range in.InstanceIds {
+			candidates[id] = r.Instances[id]
+		}
+	}
+	found, next, err := describe(ordered(candidates), in.InstanceIds, r.instanceItem, instanceFilters, in.Filters, in.paging, pageRange{5, 1000})
+	return &describeInstancesOutput{next, reservations(found)}, err
+}
+
+// reservations puts together the instances that were run together, in the
+// order of the first of each.
+func reservations(items []instanceItem) []reservationItem {
+	at := map[string]int{}
+	var all []reservationItem
+	for _, it := range items {
+		n, known := at[it.reservation]
+		if !known {
+			n = len(all)
+			at[it.reservation] = n
+			all = append(all, reservationItem{OwnerId: api.Account, ReservationId: it.reservation})
+		}
+		all[n].Instances = append(all[n].Instances, it)
+	}
+	return all
+}
+
+type instanceStatusItem struct {
+	AvailabilityZone string
+	InstanceId       string
+	InstanceState    instanceState
+	InstanceStatus   statusSummary
+	SystemStatus     statusSummary
+}
+
+type statusSummary struct {
+	Details []statusDetail
+	Status  string
+}
+
+type statusDetail struct{ Name, Status string }
+
+type describeInstanceStatusInput struct {
+	paging
+	Filters             []filter `wire:"Filter"`
+	IncludeAllInstances bool
+	InstanceIds         []string `wire:"InstanceId"`
+}
+
+type describeInstanceStatusOutput struct {
+	InstanceStatuses []instanceStatusItem `wire:",instanceStatusSet"`
+	NextToken        string
+}
+
+var instanceStatusFilters = filterable[instanceStatusItem]{values: map[string]func(instanceStatusItem) []string{
+	"availability-zone":            func(s instanceStatusItem) []string { return []string{s.AvailabilityZone} },
+	"instance-state-code":          func(s instanceStatusItem) []string { return []string{fmt.Sprint(s.InstanceState.Code)} },
+	"instance-state-name":          func(s instanceStatusItem) []string { return []string{s.InstanceState.Name} },
+	"instance-status.status":       func(s instanceStatusItem) []string { return []string{s.InstanceStatus.Status} },
+	"instance-status.reachability": func(s instanceStatusItem) []string { return s.InstanceStatus.reachability() },
+	"system-status.status":         func(s instanceStatusItem) []string { return []string{s.SystemStatus.Status} },
+	"system-status.reachability":   func(s instanceStatusItem) []string { return s.SystemStatus.reachability() },
+}}
+
+func (s statusSummary) reachability() []string {
+	var values []string
+	for _, detail := range s.Details {
+		values = append(values, detail.Status)
+	}
+	return values
+}
+
+// checkTime is how long the status checks of an instance take, typically.
+const checkTime = 2 * time.Minute
+
+func (r *region) statusItem(i *instance) instanceStatusItem {
+	summary := statusSummary{Status: "not-applicable"}
+	if i.State == Running {
+		summary = statusSummary{[]statusDetail{{"reachability", "initializing"}}, "initializing"}
+		if r.now().Sub(i.Ready) >= r.service.clock.Transition(checkTime) {
+			summary = statusSummary{[]statusDetail{{"reachability", "passed"}}, "ok"}
+		}
+	}
+	return instanceStatusItem{AvailabilityZone: i.Zone, InstanceId: i.Id, InstanceState: i.State.item(), InstanceStatus: summary, SystemStatus: summary}
+}
+
+func (r *region) describeInstanceStatus(_ *api.Call, in *describeInstanceStatusInput) (*describeInstanceStatusOutput, error) {
+	if err := in.noPageWith(in.InstanceIds, "instancesSet"); err != nil {
+		return nil, err
+	}
+	if _, err := r.instances(in.InstanceIds); err != nil {
+		return nil, err
+	}
+	candidates := slices.DeleteFunc(ordered(r.Instances), func(i *instance) bool { return i.State != Running && !in.IncludeAllInstances })
+	found, next, err := describe(candidates, in.InstanceIds, r.statusItem, instanceStatusFilters, in.Filters, in.paging, pageRange{5, 1000})
+	return &describeInstanceStatusOutput{found, next}, err
+}

@@ -1,0 +1,202 @@
+package ec2
+
+import (
+	"encoding/base64"
+	"reflect"
+	"slices"
+	"time"
+)
+
+// launchData says how an instance is to be: what a launch template holds and
+// what RunInstances is given, whose parameters are the same. A parameter that
+// is absent is the zero value.
+type launchData struct {
+	BlockDeviceMappings               []blockDevice `wire:"BlockDeviceMapping,blockDeviceMappingSet"`
+	CapacityReservationSpecification  *capacityReservationSpecification
+	CpuOptions                        *cpuOptions
+	CreditSpecification               *creditSpecification
+	DisableApiStop                    *bool
+	DisableApiTermination             *bool
+	EbsOptimized                      *bool
+	EnclaveOptions                    *enclaveOptions
+	HibernationOptions                *hibernationOptions
+	IamInstanceProfile                *iamInstanceProfile
+	ImageId                           string
+	InstanceInitiatedShutdownBehavior string
+	InstanceMarketOptions             *marketOptions
+	InstanceType                      string
+	KeyName                           string
+	MaintenanceOptions                *maintenanceOptions
+	MetadataOptions                   *metadataOptions
+	Monitoring                        *monitoring
+	NetworkInterfaces                 []networkInterface `wire:"NetworkInterface,networkInterfaceSet"`
+	Placement                         *placement
+	PrivateDnsNameOptions             *privateDnsNameOptions
+	SecurityGroupIds                  []string           `wire:"SecurityGroupId,securityGroupIdSet"`
+	SecurityGroups                    []string           `wire:"SecurityGroup,securityGroupSet"`
+	TagSpecifications                 []tagSpecification `wire:"TagSpecification,tagSpecificationSet"`
+	UserData                          string
+}
+
+type capacityReservationSpecification struct {
+	CapacityReservationPreference string
+	CapacityReservationTarget     *struct {
+		CapacityReservationId               string
+		CapacityReservationResourceGroupArn string
+	}
+}
+
+type cpuOptions struct {
+	AmdSevSnp      string
+	CoreCount      *int
+	ThreadsPerCore *int
+}
+
+type creditSpecification struct{ CpuCredits string }
+
+type enclaveOptions struct{ Enabled *bool }
+
+type hibernationOptions struct{ Configured *bool }
+
+type iamInstanceProfile struct{ Arn, Name string }
+
+type marketOptions struct {
+	MarketType  string
+	SpotOptions *struct {
+		BlockDurationMinutes         *int
+		InstanceInterruptionBehavior string
+		MaxPrice                     string
+		SpotInstanceType             string
+		ValidUntil                   *time.Time
+	}
+}
+
+type maintenanceOptions struct{ AutoRecovery string }
+
+// metadataOptions are the options of an instance's metadata service.
+type metadataOptions struct {
+	HttpEndpoint            string
+	HttpProtocolIpv6        string
+	HttpPutResponseHopLimit *int
+	HttpTokens              string
+	InstanceMetadataTags    string
+}
+
+type monitoring struct{ Enabled *bool }
+
+type networkInterface struct {
+	AssociatePublicIpAddress *bool
+	DeleteOnTermination      *bool
+	Description              string
+	DeviceIndex              *int
+	Groups                   []string `wire:"SecurityGroupId,groupSet>groupId"`
+	InterfaceType            string
+	NetworkCardIndex         *int
+	PrivateIpAddress         string
+	SubnetId                 string
+}
+
+type placement struct {
+	Affinity             string
+	AvailabilityZone     string
+	AvailabilityZoneId   string
+	GroupId              string
+	GroupName            string
+	HostId               string
+	HostResourceGroupArn string
+	PartitionNumber      *int
+	SpreadDomain         string
+	Tenancy              string
+}
+
+type privateDnsNameOptions struct {
+	EnableResourceNameDnsAAAARecord *bool
+	EnableResourceNameDnsARecord    *bool
+	HostnameType                    string
+}
+
+// over gives the data with each parameter that d has, and base's for the
+// others: a parameter is replaced as a whole, never merged
+// (CreateLaunchTemplateVersion, RunInstances: "override the same parameters").
+func (d launchData) over(base launchData) launchData {
+	given, merged := reflect.ValueOf(d), reflect.ValueOf(&base).Elem()
+	for i := range given.NumField() {
+		if field := given.Field(i); !field.IsZero() {
+			merged.Field(i).Set(field)
+		}
+	}
+	return base
+}
+
+// inherited gives the data as a new version takes it over: "Snapshots applied
+// to the block device mapping are ignored when creating a new version unless
+// they are explicitly included" (CreateLaunchTemplateVersion, SourceVersion).
+func (d launchData) inherited() launchData {
+	d.BlockDeviceMappings = slices.Clone(d.BlockDeviceMappings)
+	for i, device := range d.BlockDeviceMappings {
+		if device.Ebs != nil {
+			ebs := *device.Ebs
+			ebs.SnapshotId = ""
+			d.BlockDeviceMappings[i].Ebs = &ebs
+		}
+	}
+	return d
+}
+
+// maxUserData is how long user data may be before it is encoded.
+const maxUserData = 16 << 10
+
+// check refuses what is wrong whatever is launched from it. Whether the things
+// named exist is only asked when an instance is run, as on AWS.
+func (d launchData) check(taggable ...string) error {
+	if _, err := d.userData(); err != nil {
+		return err
+	}
+	if _, err := specified(d.TagSpecifications, taggable...); err != nil {
+		return err
+	}
+	if err := d.MetadataOptions.check(); err != nil {
+		return err
+	}
+	if d.InstanceType != "" && instanceTypes[d.InstanceType] == nil {
+		return fail("InvalidParameterValue", "Invalid value '%s' for InstanceType.", d.InstanceType)
+	}
+	if behavior := d.InstanceInitiatedShutdownBehavior; !slices.Contains([]string{"", "stop", "terminate"}, behavior) {
+		return fail("InvalidParameterValue", "Value (%s) for parameter instanceInitiatedShutdownBehavior is invalid. Expected 'stop' or 'terminate'.", behavior)
+	}
+	return checkDevices(d.BlockDeviceMappings)
+}
+
+func (d launchData) userData() ([]byte, error) {
+	raw, err := base64.StdEncoding.DecodeString(d.UserData)
+	if err != nil {
+		return nil, fail("InvalidUserData.Malformed", "Invalid BASE64 encoding of user data.")
+	}
+	if len(raw) > maxUserData {
+		return nil, fail("InvalidParameterValue", "User data is limited to %d bytes", maxUserData)
+	}
+	return raw, nil
+}
+
+func (o *metadataOptions) check() error {
+	if o == nil {
+		return nil
+	}
+	for _, option := range []struct {
+		name, value string
+		allowed     []string
+	}{
+		{"HttpEndpoint", o.HttpEndpoint, []string{"enabled", "disabled"}},
+		{"HttpProtocolIpv6", o.HttpProtocolIpv6, []string{"enabled", "disabled"}},
+		{"HttpTokens", o.HttpTokens, []string{"optional", "required"}},
+		{"InstanceMetadataTags", o.InstanceMetadataTags, []string{"enabled", "disabled"}},
+	} {
+		if option.value != "" && !slices.Contains(option.allowed, option.value) {
+			return invalidValue(option.value, option.name, "Expected one of "+quoteAll(option.allowed)+".")
+		}
+	}
+	if hops := o.HttpPutResponseHopLimit; hops != nil && (*hops < 1 || *hops > 64) {
+		return fail("InvalidParameterValue", "Value (%d) for parameter HttpPutResponseHopLimit is invalid. Expected a number from 1 to 64.", *hops)
+	}
+	return nil
+}

@@ -1,0 +1,66 @@
+package ec2
+
+import (
+	"encoding/base64"
+	"sort"
+	"strings"
+)
+
+// paging is the part of a Describe request that asks for a page.
+type paging struct {
+	MaxResults *int
+	NextToken  string
+}
+
+// pageRange is the least and most items that a page of an operation may have.
+type pageRange struct{ least, most int }
+
+// cut gives one page of items, which are in the order of their places, and the
+// token of the next. A token holds the place of the last item that was given
+// rather than a number of items, so that nothing is skipped or repeated when
+// items come and go between two pages.
+func cut[T any](items []T, asked paging, within pageRange, place func(T) string) ([]T, string, error) {
+	if asked.NextToken != "" {
+		after, err := readToken(asked.NextToken)
+		if err != nil {
+			return nil, "", err
+		}
+		items = items[sort.Search(len(items), func(i int) bool { return place(items[i]) > after }):]
+	}
+	if asked.MaxResults == nil {
+		return items, "", nil
+	}
+	size := *asked.MaxResults
+	if size < within.least {
+		return nil, "", fail("InvalidParameterValue", "Value ( %d ) for parameter maxResults is invalid. Expecting a value greater than or equal to %d.", size, within.least)
+	}
+	size = min(size, within.most)
+	if len(items) <= size {
+		return items, "", nil
+	}
+	items = items[:size]
+	return items, writeToken(place(items[size-1])), nil
+}
+
+// noPageWith refuses a page of things that were asked for by id.
+func (p paging) noPageWith(ids []string, parameter string) error {
+	if p.MaxResults != nil && len(ids) > 0 {
+		return fail("InvalidParameterCombination", "The parameter %s cannot be used with the parameter maxResults", parameter)
+	}
+	return nil
+}
+
+const tokenPrefix = "after:"
+
+func writeToken(place string) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(tokenPrefix + place))
+}
+
+func readToken(token string) (string, error) {
+	text, err := base64.RawURLEncoding.DecodeString(token)
+	place, ok := strings.CutPrefix(string(text), tokenPrefix)
+	if err != nil || !ok {
+		return "", fail("InvalidNextToken", "The token '%s' is invalid", token)
+	}
+	return place, nil
+}

@@ -1,0 +1,439 @@
+package ec2
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+)
+
+// volume is an EBS volume. Where instances are real it has a file (package
+// storage), where they are only states it has none.
+type volume struct {
+	resource
+	volumeSpec
+	SnapshotId string
+	Zone       string
+	State      string
+	Filled     bool // its file is made
+	Attachment *attachment
+
+	// Readers is how many snapshots of the file are being made. The file is
+	// only deleted when there are none.
+	Readers int `json:"-"`
+}
+
+// attachment ties a volume to an instance.
+type attachment struct {
+	InstanceId          string
+	Device              string
+	At                  time.Time
+	DeleteOnTermination bool
+}
+
+// The states of a volume.
+const (
+	volumeCreating  = "creating"
+	volumeAvailable = "available"
+	volumeInUse     = "in-use"
+	volumeDeleted   = "deleted" // not shown; its file is still being read
+	volumeFailed    = "error"
+)
+
+// attachTime is how long AWS takes to make or attach a volume, typically.
+const attachTime = 3 * time.Second
+
+func (r *region) volume(id string) (*volume, error) {
+	if err := wellFormed(id, "vol", "InvalidParameterValue"); err != nil {
+		return nil, err
+	}
+	if v := r.Volumes[id]; v != nil && v.State != volumeDeleted {
+		return v, nil
+	}
+	return nil, fail("InvalidVolume.NotFound", "The volume '%s' does not exist.", id)
+}
+
+// newVolume makes a volume that has yet to be filled.
+func (r *region) newVolume(spec volumeSpec, snapshotID, zone string, with tags) *volume {
+	v := &volume{resource: r.newResource("vol", with), volumeSpec: spec, SnapshotId: snapshotID, Zone: zone, State: volumeCreating}
+	r.Volumes[v.Id] = v
+	return v
+}
+
+// specFor settles what volume a device asks for, its encryption included.
+func (r *region) specFor(ebs ebsDevice) (volumeSpec, error) {
+	if ebs.SnapshotId == "" {
+		return r.specFrom(ebs, snapshot{})
+	}
+	from, err := r.readySnapshot(ebs.SnapshotId)
+	if err != nil {
+		return volumeSpec{}, err
+	}
+	return r.specFrom(ebs, from)
+}
+
+// specFrom settles a volume that is made from a snapshot, or from none.
+func (r *region) specFrom(ebs ebsDevice, from snapshot) (volumeSpec, error) {
+	snapshotSize := 0
+	if from.Snapshot != nil {
+		snapshotSize = from.VolumeSize
+	}
+	spec, err := ebs.spec(ebs.SnapshotId, snapshotSize)
+	if err != nil {
+		return volumeSpec{}, err
+	}
+	switch {
+	case ebs.KmsKeyId != "" && !orZero(ebs.Encrypted):
+		return volumeSpec{}, fail("InvalidParameterDependency", "The parameter KmsKeyId requires the parameter Encrypted to be set.")
+	case from.Snapshot != nil && from.Encrypted && ebs.Encrypted != nil && !*ebs.Encrypted:
+		return volumeSpec{}, fail("InvalidParameterCombination", "The snapshot '%s' is encrypted, so the volume cannot be unencrypted.", from.Id)
+	case orZero(ebs.Encrypted) || r.EncryptionByDefault:
+		spec.Encrypted, spec.KmsKeyId = true, r.key(ebs.KmsKeyId)
+	case from.Snapshot != nil && from.Encrypted:
+		spec.Encrypted, spec.KmsKeyId = true, from.KmsKeyId
+	}
+	return spec, nil
+}
+
+// fill makes the file of a volume, where volumes have files. The books must
+// not be held.
+func (s *Service) fill(ctx context.Context, regionName, id string) error {
+	if !s.real {
+		return nil
+	}
+	var make func() error
+	s.books.Read(func() {
+		r := s.in(regionName)
+		v := r.Volumes[id]
+		if v == nil {
+			make = func() error { return fmt.Errorf("fill volume %s: it is gone", id) }
+			return
+		}
+		size := v.Size
+		if v.SnapshotId == "" {
+			make = func() error { _, err := s.store.CreateVolume(ctx, regionName, id, size, nil); return err }
+			return
+		}
+		from := s.store.In(regionName).Snapshots[v.SnapshotId]
+		if from == nil {
+			make = func() error { return fmt.Errorf("fill volume %s: its snapshot %s is gone", id, v.SnapshotId) }
+			return
+		}
+		blocks := from.Blocks()
+		make = func() error {
+			defer blocks.Release()
+			_, err := s.store.CreateVolume(ctx, regionName, id, size, blocks)
+			return err
+		}
+	})
+	return make()
+}
+
+// removeVolume deletes a volume, and its file once nothing reads it.
+func (r *region) removeVolume(v *volume) {
+	if v.Readers > 0 {
+		v.State, v.Attachment = volumeDeleted, nil
+		return
+	}
+	delete(r.Volumes, v.Id)
+	if err := r.service.store.RemoveVolume(r.name, v.Id); err != nil {
+		r.service.report(err)
+	}
+}
+
+// volumeItem is a volume on the wire.
+type volumeItem struct {
+	Attachments        []attachmentItem `wire:",attachmentSet"`
+	AvailabilityZone   string
+	CreateTime         time.Time
+	Encrypted          bool
+	Iops               *int
+	KmsKeyId           string
+	MultiAttachEnabled bool
+	Size               int
+	SnapshotId         string
+	State              string `wire:",status"`
+	Tags               []tag  `wire:",tagSet"`
+	Throughput         *int
+	VolumeId           string
+	VolumeType         string
+}
+
+type attachmentItem struct {
+	AttachTime          time.Time
+	DeleteOnTermination bool
+	Device              string
+	InstanceId          string
+	State               string `wire:",status"`
+	VolumeId            string
+}
+
+func (v *volume) item() volumeItem {
+	it := volumeItem{
+		Attachments: []attachmentItem{}, AvailabilityZone: v.Zone, CreateTime: v.Created, Encrypted: v.Encrypted,
+		KmsKeyId: v.KmsKeyId, Size: v.Size, SnapshotId: v.SnapshotId, State: v.State, Tags: v.Tags.wire(),
+		VolumeId: v.Id, VolumeType: v.Type,
+	}
+	if v.Iops > 0 {
+		it.Iops = new(v.Iops)
+	}
+	if v.Throughput > 0 {
+		it.Throughput = new(v.Throughput)
+	}
+	if v.Attachment != nil {
+		it.Attachments = append(it.Attachments, v.attachmentItem("attached"))
+	}
+	return it
+}
+
+func (v *volume) attachmentItem(state string) attachmentItem {
+	a := v.Attachment
+	return attachmentItem{a.At, a.DeleteOnTermination, a.Device, a.InstanceId, state, v.Id}
+}
+
+type describeVolumesInput struct {
+	paging
+	Filters   []filter `wire:"Filter"`
+	VolumeIds []string `wire:"VolumeId"`
+}
+
+type describeVolumesOutput struct {
+	NextToken string
+	Volumes   []volumeItem `wire:",volumeSet"`
+}
+
+var volumeFilters = filterable[volumeItem]{
+	values: map[string]func(volumeItem) []string{
+		"attachment.attach-time": func(v volumeItem) []string {
+			return v.attached(func(a attachmentItem) []string { return []string{stamp(a.AttachTime)} })
+		},
+		"attachment.delete-on-termination": func(v volumeItem) []string {
+			return v.attached(func(a attachmentItem) []string { return truth(a.DeleteOnTermination) })
+		},
+		"attachment.device": func(v volumeItem) []string {
+			return v.attached(func(a attachmentItem) []string { return []string{a.Device} })
+		},
+		"attachment.instance-id": func(v volumeItem) []string {
+			return v.attached(func(a attachmentItem) []string { return []string{a.InstanceId} })
+		},
+		"attachment.status": func(v volumeItem) []string {
+			return v.attached(func(a attachmentItem) []string { return []string{a.State} })
+		},
+		"availability-zone":    func(v volumeItem) []string { return []string{v.AvailabilityZone} },
+		"create-time":          func(v volumeItem) []string { return []string{stamp(v.CreateTime)} },
+		"encrypted":            func(v volumeItem) []string { return truth(v.Encrypted) },
+		"multi-attach-enabled": func(v volumeItem) []string { return truth(v.MultiAttachEnabled) },
+		"size":                 func(v volumeItem) []string { return []string{fmt.Sprint(v.Size)} },
+		"snapshot-id":          func(v volumeItem) []string { return one(v.SnapshotId) },
+		"status":               func(v volumeItem) []string { return []string{v.State} },
+		"volume-id":            func(v volumeItem) []string { return []string{v.VolumeId} },
+		"volume-type":          func(v volumeItem) []string { return []string{v.VolumeType} },
+	},
+	tags: func(v volumeItem) tags { return tagMap(v.Tags) },
+}
+
+func (v volumeItem) attached(of func(attachmentItem) []string) []string {
+	var values []string
+	for _, a := range v.Attachments {
+		values = append(values, of(a)...)
+	}
+	return values
+}
+
+func (r *region) describeVolumes(_ *api.Call, in *describeVolumesInput) (*describeVolumesOutput, error) {
+	if err := in.noPageWith(in.VolumeIds, "volumeSet"); err != nil {
+		return nil, err
+	}
+	for _, id := range in.VolumeIds {
+		if _, err := r.volume(id); err != nil {
+			return nil, err
+		}
+	}
+	var shown []*volume
+	for _, v := range ordered(r.Volumes) {
+		if v.State != volumeDeleted {
+			shown = append(shown, v)
+		}
+	}
+	found, next, err := describe(shown, in.VolumeIds, (*volume).item, volumeFilters, in.Filters, in.paging, pageRange{5, 1000})
+	return &describeVolumesOutput{next, found}, err
+}
+
+type createVolumeInput struct {
+	AvailabilityZone  string
+	ClientToken       string
+	Encrypted         *bool
+	Iops              *int
+	KmsKeyId          string
+	Size              *int
+	SnapshotId        string
+	TagSpecifications []tagSpecification `wire:"TagSpecification"`
+	Throughput        *int
+	VolumeType        string
+}
+
+func (r *region) createVolume(c *api.Call, in *createVolumeInput) (*volumeItem, error) {
+	if in.AvailabilityZone == "" {
+		return nil, missing("availabilityZone")
+	}
+	if _, err := r.subnetIn(in.AvailabilityZone); err != nil {
+		return nil, fail("InvalidZone.NotFound", "The zone '%s' does not exist.", in.AvailabilityZone)
+	}
+	tagged, err := specified(in.TagSpecifications, "volume")
+	if err != nil {
+		return nil, err
+	}
+	ebs := ebsDevice{
+		Encrypted: in.Encrypted, Iops: in.Iops, KmsKeyId: in.KmsKeyId, SnapshotId: in.SnapshotId,
+		Throughput: in.Throughput, VolumeSize: in.Size, VolumeType: in.VolumeType,
+	}
+	if err := ebs.check(); err != nil {
+		return nil, err
+	}
+	return once(r, "CreateVolume", in.ClientToken, in, func() (*volumeItem, error) {
+		spec, err := r.specFor(ebs)
+		if err != nil {
+			return nil, err
+		}
+		v := r.newVolume(spec, in.SnapshotId, in.AvailabilityZone, tagged["volume"])
+		c.On(r.arn("volume", v.Id))
+		if in.SnapshotId != "" {
+			c.On(r.arn("snapshot", in.SnapshotId))
+		}
+		r.tagOnCreate(c, tagged)
+		it := v.item()
+		r.service.background(attachTime, func(ctx context.Context) { r.service.finishVolume(ctx, r.name, v.Id) })
+		return &it, nil
+	})
+}
+
+// finishVolume fills a volume that was created and makes it available.
+func (s *Service) finishVolume(ctx context.Context, regionName, id string) {
+	err := s.fill(ctx, regionName, id)
+	s.books.Do(func() {
+		r := s.in(regionName)
+		v := r.Volumes[id]
+		if v == nil || v.State != volumeCreating {
+			return
+		}
+		v.State, v.Filled = volumeAvailable, true
+		if err != nil {
+			v.State = volumeFailed
+			s.report(err)
+		}
+	})
+}
+
+type volumeIDInput struct {
+	VolumeId string `wire:",,required"`
+}
+
+func (r *region) deleteVolume(c *api.Call, in *volumeIDInput) (*succeeded, error) {
+	v, err := r.volume(in.VolumeId)
+	if err != nil {
+		return nil, err
+	}
+	c.On(r.arn("volume", v.Id))
+	switch {
+	case v.Attachment != nil:
+		return nil, fail("VolumeInUse", "Volume %s is currently attached to %s", v.Id, v.Attachment.InstanceId)
+	case v.State == volumeCreating:
+		return nil, fail("IncorrectState", "The volume '%s' is 'creating'.", v.Id)
+	}
+	r.removeVolume(v)
+	return &succeeded{true}, nil
+}
+
+type attachVolumeInput struct {
+	Device     string `wire:",,required"`
+	InstanceId string `wire:",,required"`
+	VolumeId   string `wire:",,required"`
+}
+
+// attachVolume notes the attachment only: a real machine does not see the
+// volume until it has one to boot from.
+func (r *region) attachVolume(c *api.Call, in *attachVolumeInput) (*attachmentItem, error) {
+	v, err := r.volume(in.VolumeId)
+	if err != nil {
+		return nil, err
+	}
+	i, err := r.instance(in.InstanceId)
+	if err != nil {
+		return nil, err
+	}
+	c.On(r.arn("volume", v.Id), r.arn("instance", i.Id))
+	switch {
+	case v.Attachment != nil:
+		return nil, fail("VolumeInUse", "%s is already attached to an instance", v.Id)
+	case v.State != volumeAvailable:
+		return nil, fail("IncorrectState", "The volume '%s' is not 'available'.", v.Id)
+	case i.State != Running && i.State != Stopped:
+		return nil, fail("IncorrectState", "Instance '%s' is not 'running'.", i.Id)
+	case v.Zone != i.Zone:
+		return nil, fail("InvalidVolume.ZoneMismatch", "The volume '%s' is not in the same availability zone as instance '%s'", v.Id, i.Id)
+	case r.deviceTaken(i, in.Device):
+		return nil, fail("InvalidParameterValue", "Invalid value '%s' for unixDevice. Attachment point %s is already in use", in.Device, in.Device)
+	}
+	r.attach(v, i, in.Device, false)
+	it := v.attachmentItem("attaching")
+	return &it, nil
+}
+
+func (r *region) attach(v *volume, to *instance, device string, deleteOnTermination bool) {
+	v.Attachment = &attachment{to.Id, device, r.now(), deleteOnTermination}
+	v.State = volumeInUse
+	to.Volumes = append(append([]string{}, to.Volumes...), v.Id)
+}
+
+func (r *region) deviceTaken(i *instance, device string) bool {
+	for _, id := range i.Volumes {
+		if v := r.Volumes[id]; v != nil && v.Attachment != nil && v.Attachment.Device == device {
+			return true
+		}
+	}
+	return false
+}
+
+type detachVolumeInput struct {
+	Device     string
+	Force      bool
+	InstanceId string
+	VolumeId   string `wire:",,required"`
+}
+
+func (r *region) detachVolume(c *api.Call, in *detachVolumeInput) (*attachmentItem, error) {
+	v, err := r.volume(in.VolumeId)
+	if err != nil {
+		return nil, err
+	}
+	c.On(r.arn("volume", v.Id))
+	if v.Attachment == nil {
+		return nil, fail("IncorrectState", "Volume '%s' is in the 'available' state.", v.Id)
+	}
+	i := r.Instances[v.Attachment.InstanceId]
+	if in.InstanceId != "" && in.InstanceId != v.Attachment.InstanceId || in.Device != "" && in.Device != v.Attachment.Device {
+		return nil, fail("InvalidAttachment.NotFound", "The volume '%s' is not attached to instance '%s' as device '%s'", v.Id, in.InstanceId, in.Device)
+	}
+	if i != nil && v.Attachment.Device == i.RootDeviceName && i.State != Stopped {
+		return nil, fail("OperationNotPermitted", "Unable to detach root volume '%s' from instance '%s'", v.Id, i.Id)
+	}
+	it := v.attachmentItem("detaching")
+	r.detach(v, i)
+	return &it, nil
+}
+
+// detach makes a volume available again.
+func (r *region) detach(v *volume, from *instance) {
+	v.Attachment, v.State = nil, volumeAvailable
+	if from == nil {
+		return
+	}
+	var left []string
+	for _, id := range from.Volumes {
+		if id != v.Id {
+			left = append(left, id)
+		}
+	}
+	from.Volumes = left
+}
