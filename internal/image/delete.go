@@ -1,0 +1,65 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/cloud"
+)
+
+// Deleter takes images out of use; satisfied by *ec2.Client.
+type Deleter interface {
+	Describer
+	DeregisterImage(context.Context, *ec2.DeregisterImageInput, ...func(*ec2.Options)) (*ec2.DeregisterImageOutput, error)
+	DeleteSnapshot(context.Context, *ec2.DeleteSnapshotInput, ...func(*ec2.Options)) (*ec2.DeleteSnapshotOutput, error)
+}
+
+// Delete deregisters an image and deletes its snapshots. What is gone already
+// is no error.
+func Delete(ctx context.Context, api Deleter, id string) error {
+	image, err := Describe(ctx, api, id)
+	if missing := (*NotFoundError)(nil); errors.As(err, &missing) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := Deregister(ctx, api, id); err != nil {
+		return err
+	}
+	return DeleteSnapshots(ctx, api, image)
+}
+
+// Deregister takes an image's name and id out of use. Its snapshots stay.
+func Deregister(ctx context.Context, api Deleter, id string) error {
+	_, err := api.DeregisterImage(ctx, &ec2.DeregisterImageInput{ImageId: &id})
+	if code := cloud.Code(err); code == "InvalidAMIID.NotFound" || code == "InvalidAMIID.Unavailable" {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("deregister AMI %s (ec2:DeregisterImage): %w", id, err)
+	}
+	return nil
+}
+
+// DeleteSnapshots deletes the snapshots of an image that was deregistered. One
+// that another image uses too is left to it.
+func DeleteSnapshots(ctx context.Context, api Deleter, image types.Image) error {
+	var errs []error
+	for _, id := range Snapshots(image) {
+		_, err := api.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: &id})
+		switch cloud.Code(err) {
+		case "InvalidSnapshot.NotFound", "InvalidSnapshot.InUse":
+			continue
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("delete snapshot %s of AMI %s (ec2:DeleteSnapshot): %w", id, aws.ToString(image.ImageId), err))
+		}
+	}
+	return errors.Join(errs...)
+}
