@@ -23,8 +23,9 @@
 //
 // The tag is `wire:"name in requests,name in responses,required"`; each part
 // may be empty or left off. Without a name a field is called as in Go; in
-// responses of EC2 its first letter is small. A field tagged "-" is not on
-// the wire. The fields of an embedded struct count as the outer struct's.
+// responses of EC2 its first letter is small. Where AWS calls the elements of a
+// list in XML otherwise than usual, the name in responses says so:
+// "groupSet>groupId". A field tagged "-" is not on the wire. The fields of an embedded struct count as the outer struct's.
 // Fields may be strings, booleans, integers, float64, time.Time, []byte
 // (base64), structs, and pointers to and slices of these.
 //

@@ -12,6 +12,7 @@ import (
 type field struct {
 	index    []int
 	in, out  string // names in requests and responses; out is "" where the protocol chooses
+	item     string // of a list's elements in XML; "" for the protocol's usual one
 	name     string // in Go
 	required bool
 	place    string // "", or where RESTJSON has it: path, query, header, body, status
@@ -53,7 +54,7 @@ func describe(sf reflect.StructField) field {
 	if parts[0] != "" {
 		f.in = parts[0]
 	}
-	f.out = parts[1]
+	f.out, f.item, _ = strings.Cut(parts[1], ">")
 	f.required = parts[2] == "required"
 	for _, place := range []string{"path", "query", "header", "body", "status"} {
 		if name, ok := sf.Tag.Lookup(place); ok {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/xml"
 	"fmt"
@@ -40,12 +41,13 @@ func (w *xmlWriter) fields(v reflect.Value, top bool) {
 	for _, f := range fieldsOf(v.Type()) {
 		value, ok := outValue(v.FieldByIndex(f.index), top)
 		if ok {
-			w.value(f.outName(w.style.small), value)
+			w.value(f.outName(w.style.small), value, cmp.Or(f.item, w.style.item))
 		}
 	}
 }
 
-func (w *xmlWriter) value(name string, v reflect.Value) {
+// value writes an element; item is what the elements of a list are called.
+func (w *xmlWriter) value(name string, v reflect.Value, item string) {
 	switch {
 	case isScalar(v):
 		w.text(name, scalarText(v))
@@ -56,7 +58,7 @@ func (w *xmlWriter) value(name string, v reflect.Value) {
 	case v.Kind() == reflect.Slice:
 		w.open(name)
 		for i := range v.Len() {
-			w.value(w.style.item, reflect.Indirect(v.Index(i)))
+			w.value(item, reflect.Indirect(v.Index(i)), w.style.item)
 		}
 		w.close(name)
 	default:
