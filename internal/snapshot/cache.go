@@ -9,33 +9,48 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/immutable-server/packer-plugin-immutable/internal/cloud"
 	"golang.org/x/sys/unix"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/cloud"
 )
 
-// Cache keeps the disks of snapshots in a directory of this machine: for each
-// a sparse file, its index, and a lock. A disk without an index is one that
-// was not wholly downloaded. Several processes can use the directory at once.
+// Cache keeps disks in a directory of this machine: for each a sparse file, its
+// index, and a lock. A disk without an index is one that was not wholly
+// written. Several processes can use the directory at once.
 type Cache struct {
 	Dir string
 }
 
-// Key is a snapshot to be had from the cache.
+// Key is a disk to be had from the cache.
 type Key struct {
-	Region   string
-	Snapshot string
-	// Started is when the snapshot was started: not even a service that gives
-	// out an id again can make an old file pass for a new snapshot.
-	Started time.Time
+	// Name is that of its files.
+	Name string
+	// Version tells contents of one name apart. A disk of another version is
+	// replaced.
+	Version string
 }
 
-// Get gives the path and the index of a snapshot's disk. It is downloaded if it
-// is not there, or is there and is damaged. The file must not be changed.
-func (c Cache) Get(ctx context.Context, ui Ui, api Reader, key Key) (path string, index *Index, err error) {
+// Fill writes a disk into an empty file, and gives its index.
+type Fill func(ctx context.Context, f *os.File) (*Index, error)
+
+// Snapshot gives the path and the index of a snapshot's disk. It is downloaded
+// if it is not there, or is there and is damaged. The file must not be changed.
+func (c Cache) Snapshot(ctx context.Context, ui Ui, api Reader, region, id string, started time.Time) (path string, index *Index, err error) {
+	// The time is part of it so that not even a service that gives out an id
+	// again can make an old disk pass for a new snapshot's.
+	key := Key{Name: region + "-" + id, Version: started.UTC().Format(time.RFC3339Nano)}
+	return c.Get(ctx, ui, key, func(ctx context.Context, f *os.File) (*Index, error) {
+		return download(ctx, ui, api, id, f)
+	})
+}
+
+// Get gives the path and the index of a disk, which fill writes if it is not
+// there, or is there and is damaged. The file must not be changed.
+func (c Cache) Get(ctx context.Context, ui Ui, key Key, fill Fill) (path string, index *Index, err error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
-		return "", nil, fmt.Errorf("make the cache directory: %w", err)
+		return "", nil, fmt.Errorf("make the cache directory: %w; set PACKER_CACHE_DIR to a directory that can be written", err)
 	}
-	name := filepath.Join(c.Dir, key.Region+"-"+key.Snapshot)
+	name := filepath.Join(c.Dir, key.Name)
 	e := entry{key: key, disk: name + ".raw", index: name + ".index", lock: name + ".lock"}
 	unlock, err := e.take(ctx, ui)
 	if err != nil {
@@ -48,14 +63,14 @@ func (c Cache) Get(ctx context.Context, ui Ui, api Reader, key Key) (path string
 		return "", nil, err
 	}
 	if index == nil {
-		if index, err = e.fetch(ctx, ui, api); err != nil {
-			return "", nil, fmt.Errorf("download snapshot %s to %s: %w", key.Snapshot, e.disk, err)
+		if index, err = e.fetch(ctx, fill); err != nil {
+			return "", nil, fmt.Errorf("fetch %s to %s: %w", key.Name, e.disk, err)
 		}
 	}
 	return e.disk, index, nil
 }
 
-// entry is one snapshot in the cache.
+// entry is one disk in the cache.
 type entry struct {
 	key               Key
 	disk, index, lock string
@@ -77,7 +92,7 @@ func (e entry) take(ctx context.Context, ui Ui) (unlock func() error, err error)
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", e.lock, err), f.Close())
 		}
 		if !told {
-			ui.Say("Another build is fetching snapshot " + e.key.Snapshot + "; waiting for it...")
+			ui.Say("Another build is fetching " + e.key.Name + "; waiting for it...")
 			told = true
 		}
 		if err := cloud.Sleep(ctx, 200*time.Millisecond); err != nil {
@@ -93,7 +108,7 @@ func (e entry) open(ctx context.Context, ui Ui) (*Index, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if errors.Is(err, errIndexDamaged) || (err == nil && (h.Snapshot != e.key.Snapshot || h.Started != e.key.Started.Unix())) {
+	if errors.Is(err, errIndexDamaged) || (err == nil && (h.Key != e.key)) {
 		return nil, nil
 	}
 	if err != nil {
@@ -143,9 +158,9 @@ func (e entry) verify(ctx context.Context, ui Ui, f *os.File, h header, index *I
 	return true, writeIndex(e.index, h, index)
 }
 
-// fetch downloads to a file of another name, so that at no time there is a
+// fetch fills a file of another name, so that at no time there is a
 // disk under the right name that is not whole.
-func (e entry) fetch(ctx context.Context, ui Ui, api Reader) (index *Index, err error) {
+func (e entry) fetch(ctx context.Context, fill Fill) (index *Index, err error) {
 	part := e.disk + ".part"
 	f, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
 	if err != nil {
@@ -157,7 +172,7 @@ func (e entry) fetch(ctx context.Context, ui Ui, api Reader) (index *Index, err 
 			err = errors.Join(err, remove(part))
 		}
 	}()
-	if index, err = download(ctx, ui, api, e.key.Snapshot, f); err != nil {
+	if index, err = fill(ctx, f); err != nil {
 		return nil, full(err, part)
 	}
 	if err := f.Sync(); err != nil {
@@ -170,7 +185,7 @@ func (e entry) fetch(ctx context.Context, ui Ui, api Reader) (index *Index, err 
 	if err != nil {
 		return nil, err
 	}
-	h := header{Snapshot: e.key.Snapshot, Started: e.key.Started.Unix(), File: stamp}
+	h := header{Key: e.key, File: stamp}
 	return index, writeIndex(e.index, h, index)
 }
 

@@ -19,7 +19,7 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/disk"
 )
 
-var base = Key{Region: "eu-west-1", Snapshot: "snap-base", Started: time.Unix(1_700_000_000, 0)}
+var started = time.Unix(1_700_000_000, 0)
 
 func cached(t *testing.T) (Cache, *service, []byte) {
 	disk, _ := disks(rand.New(rand.NewSource(1)), 24)
@@ -30,7 +30,7 @@ func cached(t *testing.T) (Cache, *service, []byte) {
 
 func get(t *testing.T, c Cache, s *service) (path string) {
 	t.Helper()
-	path, index, err := c.Get(t.Context(), &quiet{}, s, base)
+	path, index, err := c.Snapshot(t.Context(), &quiet{}, s, "eu-west-1", "snap-base", started)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestAnOtherSnapshotOfTheSameIdIsNotTakenForIt(t *testing.T) {
 	get(t, c, s)
 	other, _ := disks(rand.New(rand.NewSource(2)), 50)
 	s.add("snap-base", 1, other)
-	path, _, err := c.Get(t.Context(), &quiet{}, s, Key{base.Region, base.Snapshot, base.Started.Add(time.Hour)})
+	path, _, err := c.Snapshot(t.Context(), &quiet{}, s, "eu-west-1", "snap-base", started.Add(time.Hour))
 	must(t, err)
 	assertDisk(t, path, other)
 }
@@ -168,7 +168,7 @@ func TestTwoBuildsAtOnceDownloadOnce(t *testing.T) {
 	var both sync.WaitGroup
 	for range 2 {
 		both.Go(func() {
-			path, _, err := c.Get(t.Context(), &quiet{}, s, base)
+			path, _, err := c.Snapshot(t.Context(), &quiet{}, s, "eu-west-1", "snap-base", started)
 			if err != nil {
 				t.Error(err)
 				return
@@ -206,7 +206,7 @@ func TestAFailedDownloadLeavesNoDisk(t *testing.T) {
 		}
 		return nil
 	}
-	_, _, err := c.Get(t.Context(), &quiet{}, s, base)
+	_, _, err := c.Snapshot(t.Context(), &quiet{}, s, "eu-west-1", "snap-base", started)
 	if denied := (*types.AccessDeniedException)(nil); !errors.As(err, &denied) {
 		t.Fatalf("Get gave %v", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/blocks"
+	"github.com/immutable-server/packer-plugin-immutable/internal/disk"
 )
 
 // pageSize is the most that ListSnapshotBlocks gives at once.
@@ -38,6 +39,9 @@ func download(ctx context.Context, ui Ui, api Reader, id string, f *os.File) (*I
 	total := volume
 	if page.NextToken == nil {
 		total = int64(len(page.Blocks)) * blocks.Size
+		if err := disk.Room(f.Name(), total); err != nil {
+			return nil, err
+		}
 	}
 	d.progress = track(ui, "download "+id, total)
 	defer d.progress.Close()

@@ -16,8 +16,9 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/blocks"
 )
 
-// Index has the digest of every block of a snapshot that was ever written, as
-// EBS gave it, in the order of the blocks. All other blocks are zeros.
+// Index has the digests of a disk's blocks, in the order of the blocks; for a
+// snapshot those that were ever written, as EBS gave them. All other blocks
+// are zeros.
 type Index struct {
 	Blocks []blocks.Block
 }
@@ -35,10 +36,9 @@ func (x *Index) Digest(index int32) blocks.Digest {
 
 // header begins an index file.
 type header struct {
-	Snapshot string // whose blocks these are
-	Started  int64  // when that snapshot was started, in Unix seconds
-	File     stamp  // the disk file that was found to have these blocks
-	Blocks   int    // how many there are
+	Key    Key   // what these are the blocks of
+	File   stamp // the disk file that was found to have them
+	Blocks int   // how many there are
 }
 
 var errIndexDamaged = errors.New("the index is damaged")

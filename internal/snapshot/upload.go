@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/blocks"
+	"github.com/immutable-server/packer-plugin-immutable/internal/cloud"
 )
 
 // lifespan is how many minutes AWS keeps a snapshot that is being written
@@ -49,7 +50,8 @@ type Upload struct {
 	started time.Time
 }
 
-// Start begins a snapshot.
+// Start begins a snapshot. An attempt that is under way is not cut off by an
+// interrupt, so that there is never a snapshot that nobody knows of.
 func Start(ctx context.Context, api Writer, plan Plan) (*Upload, error) {
 	request := &ebs.StartSnapshotInput{
 		VolumeSize:  aws.Int64(int64(blocks.Volume(plan.Size))),
@@ -70,18 +72,17 @@ func Start(ctx context.Context, api Writer, plan Plan) (*Upload, error) {
 	}
 	u := &Upload{api: api}
 	err := persist(ctx, newGate(), never, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cloud.AttemptTimeout)
+		defer cancel()
 		began, err := api.StartSnapshot(ctx, request)
 		if err != nil {
 			return err
 		}
 		u.ID, u.started = aws.ToString(began.SnapshotId), time.Now()
-		if size := aws.ToInt32(began.BlockSize); size != blocks.Size {
-			return fmt.Errorf("AWS wants blocks of %d bytes; this plugin knows blocks of %d", size, blocks.Size)
-		}
 		return nil
 	})
 	if err != nil {
-		return u, fmt.Errorf("start a snapshot (ebs:StartSnapshot): %w", err)
+		return nil, fmt.Errorf("start a snapshot (ebs:StartSnapshot): %w", err)
 	}
 	return u, nil
 }
