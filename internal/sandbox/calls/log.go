@@ -38,8 +38,13 @@ type Log struct {
 	failed error
 }
 
-// New makes a log that writes to w.
-func New(w io.Writer) *Log { return &Log{w: w} }
+// New makes a log that writes to w, or none at all when w is nil.
+func New(w io.Writer) *Log {
+	if w == nil {
+		return nil
+	}
+	return &Log{w: w}
+}
 
 // Add writes the line of one call.
 func (l *Log) Add(c *api.Call, r *http.Request, status int, err error, took time.Duration) {

@@ -51,6 +51,14 @@ func (r *region) disableEncryptionByDefault(*api.Call, *nothing) (*encryptionByD
 	return &encryptionByDefaultOutput{false}, nil
 }
 
+// EncryptionByDefault tells whether the account encrypts new volumes and
+// snapshots in a region, and gives the key with which it does where no other is
+// named. The books must be held.
+func (s *Service) EncryptionByDefault(regionName string) (enabled bool, kmsKeyArn string) {
+	r := s.in(regionName)
+	return r.EncryptionByDefault, r.defaultKey()
+}
+
 // defaultKey is the key of a region that encrypts where no other is named.
 func (r *region) defaultKey() string {
 	return r.keyARN("key/" + strings.TrimPrefix(fixedID("", r.name), "-"))

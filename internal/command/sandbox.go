@@ -1,0 +1,105 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
+)
+
+// sandboxFlags are the flags of the sandbox command.
+type sandboxFlags struct {
+	listen, state, baseDisk, regions    string
+	machines, profile, callLog, readyAt string
+	timeScale                           float64
+}
+
+// Sandbox serves a local AWS until ctx ends.
+func Sandbox(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	flags, code := parseSandboxFlags(args, stderr)
+	if flags == nil {
+		return code
+	}
+	if err := flags.run(ctx, stdout, stderr); err != nil {
+		fmt.Fprintf(stderr, "sandbox: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// parseSandboxFlags gives nil and an exit status when there is nothing to run.
+func parseSandboxFlags(args []string, stderr io.Writer) (*sandboxFlags, int) {
+	f := new(sandboxFlags)
+	set := flag.NewFlagSet("packer-plugin-immutable sandbox", flag.ContinueOnError)
+	set.SetOutput(stderr)
+	set.StringVar(&f.listen, "listen", "127.0.0.1:4566", "loopback `address` to listen on; port 0 picks a free one")
+	set.StringVar(&f.state, "state", "", "`directory` of the state, which a second start goes on with (default: a temporary one)")
+	set.StringVar(&f.baseDisk, "base-disk", "", "raw disk `file` that becomes the public Amazon Linux 2023 image (default: none)")
+	set.StringVar(&f.regions, "regions", sandbox.DefaultRegion, "`regions` that have this image, separated by commas")
+	set.StringVar(&f.machines, "machines", string(sandbox.Container), "what instances are: container or none, which are only states")
+	set.StringVar(&f.profile, "profile", string(clock.Instant), "how long AWS's own transitions take: instant or typical")
+	set.Float64Var(&f.timeScale, "time-scale", 1, "`factor` on all waiting, such as health check intervals and warm-up")
+	set.StringVar(&f.callLog, "call-log", "", "`file` that gets every call as a line of JSON (default: none)")
+	set.StringVar(&f.readyAt, "ready-file", "", "`file` that gets the sandbox's URL once it is ready (default: none)")
+	if err := set.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil, 0
+		}
+		return nil, 2
+	}
+	if set.NArg() > 0 {
+		fmt.Fprintf(stderr, "sandbox: unexpected argument %q; it takes flags only\n", set.Arg(0))
+		return nil, 2
+	}
+	return f, 0
+}
+
+func (f *sandboxFlags) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
+	options := sandbox.Options{
+		Listen: f.listen, StateDir: f.state, BaseDisk: f.baseDisk, Regions: strings.Split(f.regions, ","),
+		Machines: sandbox.Machines(f.machines), Profile: clock.Profile(f.profile), TimeScale: f.timeScale,
+		Report: func(err error) { fmt.Fprintf(stderr, "sandbox: %v\n", err) },
+	}
+	if f.callLog != "" {
+		file, err := os.OpenFile(f.callLog, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			return fmt.Errorf("open the call log: %w", err)
+		}
+		defer func() { err = errors.Join(err, file.Close()) }()
+		options.CallLog = file
+	}
+	box, err := sandbox.Open(ctx, options)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, box.Close()) }()
+	if err := f.announce(box.URL(), stdout); err != nil {
+		return err
+	}
+	return box.Serve(ctx)
+}
+
+// announce says that the sandbox is ready, and how to address it. It listens
+// already, so calls that come before it serves wait a moment.
+func (f *sandboxFlags) announce(url string, stdout io.Writer) error {
+	region, _, _ := strings.Cut(f.regions, ",")
+	fmt.Fprintf(stdout, "sandbox ready on %s\n\n", url)
+	fmt.Fprintf(stdout, "export AWS_ENDPOINT_URL=%s AWS_REGION=%s\n", url, region)
+	fmt.Fprintf(stdout, "export AWS_ACCESS_KEY_ID=AKIAME AWS_SECRET_ACCESS_KEY=anything AWS_EC2_METADATA_DISABLED=true\n")
+	if f.readyAt == "" {
+		return nil
+	}
+	if err := os.WriteFile(f.readyAt+".new", []byte(url+"\n"), 0o600); err != nil {
+		return fmt.Errorf("write the ready file: %w", err)
+	}
+	if err := os.Rename(f.readyAt+".new", f.readyAt); err != nil {
+		return fmt.Errorf("write the ready file: %w", err)
+	}
+	return nil
+}

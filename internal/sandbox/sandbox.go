@@ -1,0 +1,185 @@
+// Package sandbox is a local AWS: the services that a bake and a rollout need,
+// in AWS's own protocols, on one port of the loopback interface.
+//
+// A service is a folder; within it a file is a subject, holding its types on
+// the wire, its operations and its rules. Below the services are
+//
+//	door       where calls come in; what happens to every call
+//	calls      the call log
+//	api, wire  how operations are registered; the protocols
+//	state      what the sandbox knows, under one lock, and its files
+//	storage    snapshots and volumes; block stores their blocks
+//	clock      time
+//	machine    real instances
+//	balancer   real load balancers
+//
+// The sandbox imports nothing of the plugin, and the plugin only its command,
+// so that the two can't agree on a mistake.
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/calls"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/door"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
+)
+
+// DefaultRegion is where the base disk becomes an image unless regions are
+// given.
+const DefaultRegion = "eu-west-1"
+
+// Options are the choices for a sandbox.
+type Options struct {
+	Listen    string        // loopback address and port; port 0 picks a free one
+	StateDir  string        // kept; when empty a temporary one, removed on Close
+	BaseDisk  string        // raw disk that becomes the public Amazon Linux 2023 image; none when empty
+	Regions   []string      // with that image; DefaultRegion when empty
+	Machines  Machines      // whether instances are real
+	Profile   clock.Profile // how long AWS's own work takes
+	TimeScale float64       // multiplies all waiting
+	CallLog   io.Writer     // gets a line of JSON for each call; may be nil
+	Report    func(error)   // gets what fails in the background
+}
+
+// Machines says what instances are.
+type Machines string
+
+// The kinds of machines.
+const (
+	Container Machines = "container" // systemd-nspawn containers
+	None      Machines = "none"      // only states
+)
+
+// Sandbox is an open sandbox.
+type Sandbox struct {
+	listener net.Listener
+	server   *http.Server
+	log      *calls.Log
+	clock    *clock.Clock
+	books    *state.Books
+	services services
+
+	closers []func() error // what undoes Open, in its order
+}
+
+// Open opens a sandbox: it listens, but answers only once Serve is called. The
+// base disk is imported if it is new, which takes some seconds.
+func Open(ctx context.Context, options Options) (s *Sandbox, err error) {
+	s = &Sandbox{log: calls.New(options.CallLog)}
+	defer func() {
+		if err != nil {
+			s, err = nil, errors.Join(err, s.Close())
+		}
+	}()
+	if s.listener, err = listen(ctx, options.Listen); err != nil {
+		return s, err
+	}
+	s.onClose(func() error { return ignoreClosed(s.listener.Close()) })
+	dir, err := s.directory(options.StateDir)
+	if err != nil {
+		return s, err
+	}
+	if s.books, err = state.Open(dir, options.Report); err != nil {
+		return s, err
+	}
+	s.onClose(s.books.Close)
+	if s.clock, err = clock.New(options.Profile, options.TimeScale); err != nil {
+		return s, err
+	}
+	if err := s.open(options); err != nil {
+		return s, err
+	}
+	if err := s.seed(ctx, options); err != nil {
+		return s, err
+	}
+	s.server = &http.Server{
+		Handler:           door.New(s.books, s.clock, s.log, s.services.apis()...),
+		ReadHeaderTimeout: time.Minute,
+	}
+	return s, nil
+}
+
+// listen listens on a loopback address only: the sandbox trusts every caller.
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	resolved, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %q: %w; give a loopback address and a port, such as 127.0.0.1:4566", address, err)
+	}
+	if !resolved.IP.IsLoopback() {
+		return nil, fmt.Errorf("listen on %q: the sandbox serves this host only; give a loopback address such as 127.0.0.1:4566", address)
+	}
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", resolved.String())
+	if err != nil {
+		return nil, fmt.Errorf("listen on %q: %w; give --listen another port, or end what uses this one", address, err)
+	}
+	return listener, nil
+}
+
+// directory makes sure of the directory of the state.
+func (s *Sandbox) directory(dir string) (string, error) {
+	if dir != "" {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return "", fmt.Errorf("make the directory of the sandbox's state: %w", err)
+		}
+		return dir, nil
+	}
+	dir, err := os.MkdirTemp("", "immutable-sandbox-")
+	if err != nil {
+		return "", fmt.Errorf("make a directory for the sandbox's state: %w", err)
+	}
+	s.onClose(func() error { return os.RemoveAll(dir) })
+	return dir, nil
+}
+
+// URL is the endpoint of every service.
+func (s *Sandbox) URL() string { return "http://" + s.listener.Addr().String() }
+
+// Port is the port of the endpoint.
+func (s *Sandbox) port() int { return s.listener.Addr().(*net.TCPAddr).Port }
+
+// Serve answers calls until ctx ends. Calls that are under way then have a few
+// seconds to end.
+func (s *Sandbox) Serve(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if s.server.Shutdown(ending) != nil {
+			_ = s.server.Close() // only what was cut off could tell of it
+		}
+	})
+	defer stop()
+	if err := s.server.Serve(s.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", s.URL(), err)
+	}
+	return nil
+}
+
+func (s *Sandbox) onClose(undo func() error) { s.closers = append(s.closers, undo) }
+
+// Close stops all machines, saves the state and gives everything back.
+func (s *Sandbox) Close() error {
+	var errs []error
+	for _, undo := range slices.Backward(s.closers) {
+		errs = append(errs, undo())
+	}
+	s.closers = nil
+	return errors.Join(append(errs, s.log.Close())...)
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}

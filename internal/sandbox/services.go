@@ -1,0 +1,108 @@
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/autoscaling"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/balancer"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/ebs"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/ec2"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/elbv2"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/machine"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/ssm"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/storage"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/sts"
+)
+
+// services are the sandbox's services and what they stand on.
+type services struct {
+	storage *storage.Store
+	host    machine.Host
+
+	ssm         *ssm.Service
+	ec2         *ec2.Service
+	ebs         *ebs.Service
+	elbv2       *elbv2.Service
+	autoscaling *autoscaling.Service
+}
+
+// apis lists what the door opens to.
+func (s *services) apis() []*api.Service {
+	return []*api.Service{
+		sts.New(), s.ssm.API(), s.ec2.API(), s.ebs.API(), s.elbv2.API(), s.autoscaling.API(),
+	}
+}
+
+// network is the default VPC of every region; their instances share it.
+var network = netip.MustParsePrefix("172.31.0.0/16")
+
+// patience is how long instances may take to shut down when the sandbox ends.
+const patience = 30 * time.Second
+
+// open opens the services, each after those that it stands on.
+func (s *Sandbox) open(options Options) error {
+	var err error
+	v := &s.services
+	if v.storage, err = storage.Open(s.books); err != nil {
+		return err
+	}
+	s.onClose(v.storage.Close)
+	if v.host, err = newHost(options.Machines); err != nil {
+		return err
+	}
+	s.onClose(v.host.Close)
+	if v.ssm, err = ssm.New(s.books, s.clock); err != nil {
+		return err
+	}
+	if v.ec2, err = ec2.New(ec2.Config{
+		Books: s.books, Clock: s.clock, Store: v.storage, Host: v.host, Parameter: v.ssm.Value, Report: options.Report,
+	}); err != nil {
+		return err
+	}
+	s.onClose(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		v.ec2.Close(ctx)
+		return nil
+	})
+	if v.ebs, err = ebs.New(s.books, s.clock, v.storage, v.ec2); err != nil {
+		return err
+	}
+	if err := s.openGroups(options); err != nil {
+		return err
+	}
+	// First of all to close: nothing begins any more.
+	s.onClose(func() error { s.clock.Stop(); return nil })
+	return nil
+}
+
+// openGroups opens load balancing and the groups behind it.
+func (s *Sandbox) openGroups(options Options) error {
+	var err error
+	v := &s.services
+	var plane elbv2.Plane = elbv2.NewStates(s.clock)
+	if options.Machines == Container {
+		real := balancer.New(v.host.Dial)
+		s.onClose(real.Close)
+		plane = real
+	}
+	if v.elbv2, err = elbv2.New(s.books, s.clock, v.ec2.Fleet, plane, s.port()); err != nil {
+		return err
+	}
+	v.autoscaling, err = autoscaling.New(s.books, s.clock, v.ec2.Fleet, v.elbv2, autoscaling.Options{})
+	return err
+}
+
+func newHost(machines Machines) (machine.Host, error) {
+	switch machines {
+	case Container:
+		return machine.New(network)
+	case None:
+		return machine.None(), nil
+	}
+	return nil, fmt.Errorf("machines %q are not known: use %s or %s", machines, Container, None)
+}
