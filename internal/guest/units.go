@@ -27,9 +27,9 @@ func Enable(ctx context.Context, m Machine, unit string) error {
 	}
 }
 
-// Start starts the unit of a machine that is booted.
-func Start(ctx context.Context, m Machine, unit string) error {
-	if _, err := Output(ctx, m, "systemctl", "start", "--", unit); err != nil {
+// Restart starts the unit of a machine that is booted, or starts it anew.
+func Restart(ctx context.Context, m Machine, unit string) error {
+	if _, err := Output(ctx, m, "systemctl", "restart", "--", unit); err != nil {
 		return fmt.Errorf("start %s: %w%s", unit, err, journal(ctx, m, unit))
 	}
 	return nil

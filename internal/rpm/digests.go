@@ -135,3 +135,8 @@ func (f *File) legacyDigests() []digest {
 	}
 	return []digest{{"header and payload", "MD5", hex.EncodeToString(want), md5.New()}}
 }
+
+// HeaderSHA1 is the digest by which rpm, in all its versions, tells builds of
+// a package apart: what "rpm -q --qf %{SHA1HEADER}" prints once the package is
+// installed. It is "" for files without one.
+func (f *File) HeaderSHA1() string { return f.signature.string(sigSHA1) }
