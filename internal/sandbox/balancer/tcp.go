@@ -1,0 +1,55 @@
+package balancer
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+)
+
+// relay accepts the connections of a TCP listener until it is closed.
+func (b *Balancer) relay(ctx context.Context, socket net.Listener, l *listener) {
+	for {
+		client, err := socket.Accept()
+		if err != nil {
+			return // closed
+		}
+		b.tasks.Go(func() { b.carry(ctx, client, l) })
+	}
+}
+
+// carry joins a client's connection to one to a target. Where there is no target, or it refuses, the
+// client's is closed: a Network Load Balancer has no other words.
+func (b *Balancer) carry(ctx context.Context, client net.Conn, l *listener) {
+	defer func() { _ = client.Close() }()
+	t := b.choose(l)
+	if t == nil {
+		return
+	}
+	server, err := within(connectTimeout, b.dial)(t.ctx, "tcp", t.Address.String())
+	if err != nil {
+		return
+	}
+	defer func() { _ = server.Close() }()
+	cut := func() {
+		_ = client.Close()
+		_ = server.Close()
+	}
+	defer context.AfterFunc(t.ctx, cut)() // the target was removed
+	defer context.AfterFunc(ctx, cut)()   // the listener was closed
+
+	var both sync.WaitGroup
+	both.Go(func() { pass(server, client) })
+	both.Go(func() { pass(client, server) })
+	both.Wait()
+}
+
+// pass copies one direction to its end, and says to the other side that it has ended.
+func pass(to, from net.Conn) {
+	_, _ = io.Copy(to, from) // either side may hang up at any time
+	if half, ok := to.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+		return
+	}
+	_ = to.Close()
+}
