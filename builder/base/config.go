@@ -55,7 +55,7 @@ var Architectures = []string{"x86_64", "arm64"}
 
 var (
 	amiID  = regexp.MustCompile(`^ami-([0-9a-f]{8}|[0-9a-f]{17})$`)
-	sha256 = regexp.MustCompile(`^(sha256:)?[0-9a-fA-F]{64}$`)
+	digits = regexp.MustCompile(`^(sha256:)?[0-9a-fA-F]{64}$`)
 )
 
 // FromAWS says whether the base is an AMI, so that AWS is needed to get it.
@@ -105,7 +105,7 @@ func (c *Config) prepareSource() []error {
 	if c.SourceChecksum != "" && c.SourceImage == "" {
 		errs = append(errs, fmt.Errorf("source_checksum is given without source_image; it is the checksum of that file"))
 	}
-	if c.SourceChecksum != "" && !sha256.MatchString(c.SourceChecksum) {
+	if c.SourceChecksum != "" && !digits.MatchString(c.SourceChecksum) {
 		errs = append(errs, fmt.Errorf("source_checksum is %q; give the SHA-256 of source_image as sha256:<64 hex digits>", c.SourceChecksum))
 	}
 	if c.SourceImage != "" {

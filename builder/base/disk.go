@@ -2,11 +2,12 @@ package base
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"io"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/cloud"
 	"github.com/immutable-server/packer-plugin-immutable/internal/image"
@@ -26,14 +27,13 @@ type Disk struct {
 	Path string
 	// Size is that of the disk in bytes.
 	Size int64
-	// Source is the AMI that the options name; nil for source_image.
-	Source *types.Image
-	// Image is the AMI of this account that the disk was read from: Source, or
-	// the copy of it. Nil for source_image.
-	Image *types.Image
-	// Index holds the digests of the blocks of Image's root snapshot; nil for
-	// source_image.
+	// Index holds the digests of the disk's blocks; nil where nobody knows
+	// them yet.
 	Index *snapshot.Index
+	// Source is the AMI that the options name, and Image the one of this
+	// account that the disk was read from: Source, or the copy of it. Both are
+	// nil for source_image.
+	Source, Image *types.Image
 }
 
 // Wish is what Fetch needs to know beside the options. Its zero value is right
@@ -48,7 +48,46 @@ type Wish struct {
 }
 
 // Fetch brings the base to this machine, or finds it here from an earlier
-// build. Small files that only this build needs go to dir.
+// build. Files that only this build needs go to dir.
 func (c Config) Fetch(ctx context.Context, ui Ui, wish Wish, dir string) (Disk, error) {
-	return Disk{}, errors.New("not yet written")
+	if c.FromAWS() {
+		return c.fetchAMI(ctx, ui, wish)
+	}
+	return c.fetchImage(ctx, ui)
+}
+
+// cache is where the disks of bases are kept between builds.
+func cache() (snapshot.Cache, error) {
+	dir, err := packersdk.CachePath("immutable", "base")
+	if err != nil {
+		return snapshot.Cache{}, fmt.Errorf("find Packer's cache directory: %w; set PACKER_CACHE_DIR to a directory that can be written", err)
+	}
+	return snapshot.Cache{Dir: dir}, nil
+}
+
+// Generated describes the base to provisioners, post-processors and templates,
+// by the names of the amazon plugin.
+func (d Disk) Generated(region string) map[string]any {
+	generated := map[string]any{"BuildRegion": region}
+	for _, name := range GeneratedNames[1:] {
+		generated[name] = ""
+	}
+	if i := d.Source; i != nil {
+		generated["SourceAMI"] = aws.ToString(i.ImageId)
+		generated["SourceAMIName"] = aws.ToString(i.Name)
+		generated["SourceAMICreationDate"] = aws.ToString(i.CreationDate)
+		generated["SourceAMIOwner"] = aws.ToString(i.OwnerId)
+		generated["SourceAMIOwnerName"] = aws.ToString(i.ImageOwnerAlias)
+	}
+	return generated
+}
+
+// GeneratedNames are the names that Generated gives.
+var GeneratedNames = []string{
+	"BuildRegion",
+	"SourceAMI",
+	"SourceAMIName",
+	"SourceAMICreationDate",
+	"SourceAMIOwner",
+	"SourceAMIOwnerName",
 }
