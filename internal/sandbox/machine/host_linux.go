@@ -22,7 +22,8 @@ func New(network netip.Prefix) (Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &host{vpc: vpc, instances: map[netip.Addr]*instance{}}, nil
+	ctx, stop := context.WithCancel(context.Background())
+	return &host{vpc: vpc, ctx: ctx, stop: stop, taken: map[netip.Addr]bool{}}, nil
 }
 
 // onMounts runs f on a thread with the mounts that instances have.
@@ -39,11 +40,15 @@ func onMounts(f func() error) error {
 }
 
 type host struct {
-	vpc *vpc
+	vpc   *vpc
+	ctx   context.Context // ends, and every instance with it, when the host is closed
+	stop  context.CancelFunc
+	alive sync.WaitGroup // launches and instances
 
-	mu        sync.Mutex
-	closed    bool
-	instances map[netip.Addr]*instance // nil for one that is being launched
+	mu     sync.Mutex
+	closed bool
+	taken  map[netip.Addr]bool // addresses that instances have
+	errs   []error             // of instances that did not let go of their volumes
 }
 
 func (h *host) Launch(ctx context.Context, spec Spec) (Machine, error) {
@@ -53,19 +58,18 @@ func (h *host) Launch(ctx context.Context, spec Spec) (Machine, error) {
 	if err := h.reserve(spec); err != nil {
 		return nil, err
 	}
+	defer h.alive.Done()
 	instance, err := h.launch(spec)
 	if err != nil {
 		h.forget(spec)
 		return nil, err
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if _, reserved := h.instances[spec.Address]; reserved {
-		h.instances[spec.Address] = instance
-	}
-	if h.closed {
-		instance.Kill()
-	}
+	h.alive.Go(func() {
+		<-instance.done
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.errs = append(h.errs, instance.released)
+	})
 	return instance, nil
 }
 
@@ -79,23 +83,23 @@ func (h *host) launch(spec Spec) (*instance, error) {
 		return nil, fmt.Errorf("connect instance %s to the network: %w", spec.ID, err)
 	}
 	h.vpc.metadata.add(spec)
-	return start(spec, network, func() { h.forget(spec) })
+	return start(h.ctx, spec, network, func() { h.forget(spec) })
 }
 
-// reserve takes the address for an instance.
+// reserve takes the address for an instance, and counts its launch as alive.
 func (h *host) reserve(spec Spec) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed {
+	switch {
+	case h.closed:
 		return errors.New("the host of instances is closed")
-	}
-	if !h.vpc.prefix.Contains(spec.Address) || spec.Address == h.vpc.gateway() || !spec.Address.Is4() {
+	case !spec.Address.Is4() || !h.vpc.prefix.Contains(spec.Address) || spec.Address == h.vpc.gateway():
 		return fmt.Errorf("address %s of instance %s is none that instances of the network %s can have", spec.Address, spec.ID, h.vpc.prefix)
-	}
-	if _, taken := h.instances[spec.Address]; taken {
+	case h.taken[spec.Address]:
 		return fmt.Errorf("address %s of instance %s is in use", spec.Address, spec.ID)
 	}
-	h.instances[spec.Address] = nil
+	h.taken[spec.Address] = true
+	h.alive.Add(1)
 	return nil
 }
 
@@ -105,7 +109,7 @@ func (h *host) forget(spec Spec) {
 	_ = h.vpc.detach(spec.Address) // else it goes by itself, with the namespace
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.instances, spec.Address)
+	delete(h.taken, spec.Address)
 }
 
 func (h *host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
@@ -115,20 +119,8 @@ func (h *host) Dial(ctx context.Context, network, address string) (net.Conn, err
 func (h *host) Close() error {
 	h.mu.Lock()
 	h.closed = true
-	var left []*instance
-	for _, instance := range h.instances {
-		if instance != nil {
-			left = append(left, instance)
-		}
-	}
 	h.mu.Unlock()
-	for _, instance := range left {
-		instance.Kill()
-	}
-	var errs []error
-	for _, instance := range left {
-		<-instance.done
-		errs = append(errs, instance.released)
-	}
-	return errors.Join(append(errs, h.vpc.close())...)
+	h.stop()
+	h.alive.Wait()
+	return errors.Join(append(h.errs, h.vpc.close())...)
 }

@@ -32,14 +32,14 @@ type instance struct {
 	released error // why the volume is perhaps still in use; set before done is closed
 }
 
-// start boots an instance inside a network namespace. It returns when the container manager runs;
-// ended is called when all of the instance is gone, before Done tells.
-func start(spec Spec, network *os.File, ended func()) (*instance, error) {
+// start boots an instance inside a network namespace. It returns when the container manager runs, which
+// is killed when ctx ends; ended is called when all of the instance is gone, before Done tells.
+func start(ctx context.Context, spec Spec, network *os.File, ended func()) (*instance, error) {
 	i := &instance{id: spec.ID, done: make(chan struct{})}
 	started := make(chan error)
 	onThread(func() {
 		// The kernel kills the child when this thread ends: it must last as long as the child.
-		cleanup, command, err := i.prepare(spec, network)
+		cleanup, command, err := prepare(ctx, spec, network)
 		if err == nil {
 			err = command.Start()
 		}
@@ -62,7 +62,7 @@ func start(spec Spec, network *os.File, ended func()) (*instance, error) {
 
 // prepare mounts what an instance needs on the calling thread. cleanup, never nil, takes it back in
 // reverse order and returns when the disk is free.
-func (i *instance) prepare(spec Spec, network *os.File) (cleanup func() error, _ *exec.Cmd, _ error) {
+func prepare(ctx context.Context, spec Spec, network *os.File) (cleanup func() error, _ *exec.Cmd, _ error) {
 	var undo []func() error
 	cleanup = func() error {
 		var errs []error
@@ -98,13 +98,13 @@ func (i *instance) prepare(spec Spec, network *os.File) (cleanup func() error, _
 		return cleanup, nil, err
 	}
 	undo = append(undo, groupFile.Close)
-	return cleanup, container(spec, groupFile), nil
+	return cleanup, container(ctx, spec, groupFile), nil
 }
 
 // container is the command that boots what is mounted at rootDir. systemd-nspawn is the init of a process
 // namespace: when it is killed, the kernel kills the container too, which it would otherwise outlive.
-func container(spec Spec, group *os.File) *exec.Cmd {
-	command := exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=slave",
+func container(ctx context.Context, spec Spec, group *os.File) *exec.Cmd {
+	command := exec.CommandContext(ctx, "unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=slave",
 		"systemd-nspawn",
 		"--quiet",
 		"--boot",
