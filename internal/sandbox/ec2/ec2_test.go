@@ -38,23 +38,8 @@ func newWorld(t *testing.T) *world {
 func newWorldOn(t *testing.T, clock *clock.Clock, host machine.Host) *world {
 	t.Helper()
 	w := &world{T: t, books: doortest.Books(t), parameters: map[string]string{}}
-	var err error
-	if w.store, err = storage.Open(w.books); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := w.store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	w.service, err = New(Config{
-		Books: w.books, Clock: clock, Store: w.store, Host: host,
-		Parameter: func(_, name string) (string, bool) { value, ok := w.parameters[name]; return value, ok },
-		Report:    func(err error) { t.Error(err) },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	w.service = newService(t, w.books, clock, host, w.parameters)
+	w.store = w.service.store
 	t.Cleanup(func() {
 		clock.Stop()
 		w.service.Close(t.Context())
@@ -230,4 +215,61 @@ func tagOf(tags []types.Tag, key string) string {
 
 func specify(kind types.ResourceType, key, value string) types.TagSpecification {
 	return types.TagSpecification{ResourceType: kind, Tags: []types.Tag{{Key: &key, Value: &value}}}
+}
+
+// newService makes a service.
+func newService(t *testing.T, books *state.Books, c *clock.Clock, host machine.Host, parameters map[string]string) *Service {
+	t.Helper()
+	store, err := storage.Open(books)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	s, err := New(Config{
+		Books: books, Clock: c, Store: store, Host: host,
+		Parameter: func(_, name string) (string, bool) { value, ok := parameters[name]; return value, ok },
+		Report:    func(err error) { t.Error(err) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// hello makes an image and a launch template of it. The books must be held.
+func hello(t *testing.T, s *Service) TemplateRef {
+	t.Helper()
+	root := storage.NewSnapshot(time.Now(), 1)
+	root.OwnerId, root.Public = api.Amazon, true
+	s.store.Add("eu-west-1", root, nil)
+	if err := s.store.Complete("eu-west-1", root, nil, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	id, err := s.Publish("eu-west-1", PublicImage{Name: "base", Architecture: "x86_64", SnapshotId: root.Id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := api.NewCall(s.books)
+	call.Begin("ec2", "CreateLaunchTemplate")
+	_, err = s.in("eu-west-1").createLaunchTemplate(call, &createLaunchTemplateInput{
+		LaunchTemplateName: "hello", LaunchTemplateData: &launchData{ImageId: id, InstanceType: "t3.micro"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return TemplateRef{Name: "hello"}
+}
+
+// runOne runs an instance. The books must be held.
+func runOne(t *testing.T, s *Service) string {
+	t.Helper()
+	members, err := s.Fleet("eu-west-1").Launch(t.Context(), LaunchOrder{Template: hello(t, s), Count: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return members[0].ID
 }

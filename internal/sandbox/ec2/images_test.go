@@ -82,23 +82,35 @@ func TestRegisterImageRefuses(t *testing.T) {
 		change func(*ec2.RegisterImageInput)
 		code   string
 	}{
-		"a name that is taken":    {func(in *ec2.RegisterImageInput) { in.Name = aws.String("taken") }, "InvalidAMIName.Duplicate"},
-		"a short name":            {func(in *ec2.RegisterImageInput) { in.Name = aws.String("ab") }, "InvalidAMIName.Malformed"},
-		"a name with a colon":     {func(in *ec2.RegisterImageInput) { in.Name = aws.String("a:bc") }, "InvalidAMIName.Malformed"},
-		"no such snapshot":        {func(in *ec2.RegisterImageInput) { in.BlockDeviceMappings[0].Ebs.SnapshotId = aws.String("snap-00000000000000000") }, "InvalidSnapshot.NotFound"},
-		"a pending snapshot":      {func(in *ec2.RegisterImageInput) { in.BlockDeviceMappings[0].Ebs.SnapshotId = &pending.Id }, "IncorrectState"},
-		"Encrypted with snapshot": {func(in *ec2.RegisterImageInput) { in.BlockDeviceMappings[0].Ebs.SnapshotId, in.BlockDeviceMappings[0].Ebs.Encrypted = &encrypted, aws.Bool(true) }, "InvalidBlockDeviceMapping"},
+		"a name that is taken": {func(in *ec2.RegisterImageInput) { in.Name = aws.String("taken") }, "InvalidAMIName.Duplicate"},
+		"a short name":         {func(in *ec2.RegisterImageInput) { in.Name = aws.String("ab") }, "InvalidAMIName.Malformed"},
+		"a name with a colon":  {func(in *ec2.RegisterImageInput) { in.Name = aws.String("a:bc") }, "InvalidAMIName.Malformed"},
+		"no such snapshot": {func(in *ec2.RegisterImageInput) {
+			in.BlockDeviceMappings[0].Ebs.SnapshotId = aws.String("snap-00000000000000000")
+		}, "InvalidSnapshot.NotFound"},
+		"a pending snapshot": {func(in *ec2.RegisterImageInput) { in.BlockDeviceMappings[0].Ebs.SnapshotId = &pending.Id }, "IncorrectState"},
+		"Encrypted with snapshot": {func(in *ec2.RegisterImageInput) {
+			in.BlockDeviceMappings[0].Ebs.SnapshotId, in.BlockDeviceMappings[0].Ebs.Encrypted = &encrypted, aws.Bool(true)
+		}, "InvalidBlockDeviceMapping"},
 		"a root that is unmapped": {func(in *ec2.RegisterImageInput) { in.RootDeviceName = aws.String("/dev/sda1") }, "InvalidBlockDeviceMapping"},
 		"no root":                 {func(in *ec2.RegisterImageInput) { in.RootDeviceName = nil }, "MissingParameter"},
 		"a volume too small":      {func(in *ec2.RegisterImageInput) { in.BlockDeviceMappings[0].Ebs.VolumeSize = aws.Int32(1) }, "InvalidBlockDeviceMapping"},
-		"throughput for gp2":      {func(in *ec2.RegisterImageInput) { in.BlockDeviceMappings[0].Ebs.VolumeType, in.BlockDeviceMappings[0].Ebs.Throughput = types.VolumeTypeGp2, aws.Int32(200) }, "InvalidParameterCombination"},
-		"ENA without HVM":         {func(in *ec2.RegisterImageInput) { in.VirtualizationType, in.BootMode, in.SriovNetSupport = nil, "", nil }, "InvalidParameterCombination"},
-		"TPM without UEFI":        {func(in *ec2.RegisterImageInput) { in.TpmSupport = types.TpmSupportValuesV20 }, "InvalidParameterCombination"},
-		"BIOS on arm64":           {func(in *ec2.RegisterImageInput) { in.Architecture, in.BootMode = types.ArchitectureValuesArm64, types.BootModeValuesLegacyBios }, "InvalidParameterCombination"},
-		"another architecture":    {func(in *ec2.RegisterImageInput) { in.Architecture = "riscv" }, "InvalidParameterValue"},
-		"tags for snapshots":      {func(in *ec2.RegisterImageInput) { in.TagSpecifications = []types.TagSpecification{specify(types.ResourceTypeSnapshot, "a", "b")} }, "InvalidParameterValue"},
-		"an unknown parameter":    {func(in *ec2.RegisterImageInput) { in.BillingProducts = []string{"bp-1"} }, "UnknownParameter"},
-		"a dry run":               {func(in *ec2.RegisterImageInput) { in.DryRun = aws.Bool(true) }, "DryRunOperation"},
+		"throughput for gp2": {func(in *ec2.RegisterImageInput) {
+			in.BlockDeviceMappings[0].Ebs.VolumeType, in.BlockDeviceMappings[0].Ebs.Throughput = types.VolumeTypeGp2, aws.Int32(200)
+		}, "InvalidParameterCombination"},
+		"ENA without HVM": {func(in *ec2.RegisterImageInput) {
+			in.VirtualizationType, in.BootMode, in.SriovNetSupport = nil, "", nil
+		}, "InvalidParameterCombination"},
+		"TPM without UEFI": {func(in *ec2.RegisterImageInput) { in.TpmSupport = types.TpmSupportValuesV20 }, "InvalidParameterCombination"},
+		"BIOS on arm64": {func(in *ec2.RegisterImageInput) {
+			in.Architecture, in.BootMode = types.ArchitectureValuesArm64, types.BootModeValuesLegacyBios
+		}, "InvalidParameterCombination"},
+		"another architecture": {func(in *ec2.RegisterImageInput) { in.Architecture = "riscv" }, "InvalidParameterValue"},
+		"tags for snapshots": {func(in *ec2.RegisterImageInput) {
+			in.TagSpecifications = []types.TagSpecification{specify(types.ResourceTypeSnapshot, "a", "b")}
+		}, "InvalidParameterValue"},
+		"an unknown parameter": {func(in *ec2.RegisterImageInput) { in.BillingProducts = []string{"bp-1"} }, "UnknownParameter"},
+		"a dry run":            {func(in *ec2.RegisterImageInput) { in.DryRun = aws.Bool(true) }, "DryRunOperation"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := w.ami("new")
@@ -124,7 +136,9 @@ func TestDescribeImagesFindsByOwnerNameAndPermission(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	filter := func(name string, values ...string) []types.Filter { return []types.Filter{{Name: &name, Values: values}} }
+	filter := func(name string, values ...string) []types.Filter {
+		return []types.Filter{{Name: &name, Values: values}}
+	}
 	for name, test := range map[string]struct {
 		in   ec2.DescribeImagesInput
 		want []string

@@ -1,0 +1,363 @@
+package ec2
+
+import (
+	"encoding/base64"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/door/doortest"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/machine"
+)
+
+func TestInstanceLives(t *testing.T) {
+	w := newWorld(t)
+	out, err := w.RunInstances(t.Context(), single(w.image("hello")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := *out.Instances[0].InstanceId
+	if got := out.Instances[0].State.Name; got != types.InstanceStateNamePending {
+		t.Errorf("run as %s, want pending", got)
+	}
+	w.untilRunning(id)
+	status := ec2.NewInstanceStatusOkWaiter(w, func(o *ec2.InstanceStatusOkWaiterOptions) { o.MinDelay, o.MaxDelay = impatient, impatient })
+	if err := status.Wait(t.Context(), &ec2.DescribeInstanceStatusInput{InstanceIds: []string{id}}, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	i := w.describeInstance(id)
+	if !strings.HasPrefix(*i.PrivateIpAddress, "172.31.") || *i.PrivateDnsName != "ip-"+strings.ReplaceAll(*i.PrivateIpAddress, ".", "-")+".eu-west-1.compute.internal" {
+		t.Errorf("the address is %s, the name %s", *i.PrivateIpAddress, *i.PrivateDnsName)
+	}
+	if i.CurrentInstanceBootMode != types.InstanceBootModeValuesUefi || i.NetworkInterfaces[0].Groups[0].GroupName == nil {
+		t.Errorf("runs with boot mode %s in groups %v", i.CurrentInstanceBootMode, i.NetworkInterfaces[0].Groups)
+	}
+
+	stopped, err := w.StopInstances(t.Context(), &ec2.StopInstancesInput{InstanceIds: []string{id}})
+	if err != nil || stopped.StoppingInstances[0].PreviousState.Name != types.InstanceStateNameRunning || stopped.StoppingInstances[0].CurrentState.Name != types.InstanceStateNameStopping {
+		t.Fatalf("stop gave %v, %v", stopped, err)
+	}
+	w.untilStopped(id)
+	if got := w.describeInstance(id); *got.StateReason.Code != "Client.UserInitiatedShutdown" || *got.PrivateIpAddress != *i.PrivateIpAddress {
+		t.Errorf("stopped because %v, with the address %s", got.StateReason, *got.PrivateIpAddress)
+	}
+	if _, err := w.StartInstances(t.Context(), &ec2.StartInstancesInput{InstanceIds: []string{id}}); err != nil {
+		t.Fatal(err)
+	}
+	w.untilRunning(id)
+	if _, err := w.RebootInstances(t.Context(), &ec2.RebootInstancesInput{InstanceIds: []string{id}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{id}}); err != nil {
+		t.Fatal(err)
+	}
+	w.untilTerminated(id)
+	if got := w.describeInstance(id); got.PrivateIpAddress != nil || len(got.BlockDeviceMappings) > 0 {
+		t.Errorf("a terminated instance still has %v and %v", got.PrivateIpAddress, got.BlockDeviceMappings)
+	}
+	_, err = w.StartInstances(t.Context(), &ec2.StartInstancesInput{InstanceIds: []string{id}})
+	refused(t, err, "IncorrectInstanceState")
+}
+
+func TestTransitionsTakeTheirTimeAndTheTerminatedAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		typical, err := clock.New(clock.Typical, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer typical.Stop()
+		books := doortest.Books(t)
+		s := newService(t, books, typical, machine.None(), nil)
+		defer s.Close(t.Context())
+		fleet := s.Fleet("eu-west-1")
+		var changes []InstanceState
+		defer fleet.Subscribe(func(c StateChange) { changes = append(changes, c.To) })()
+
+		var id string
+		books.Do(func() { id = runOne(t, s) })
+		state := func() (state InstanceState, known bool) {
+			synctest.Wait()
+			books.Read(func() {
+				var m Member
+				m, known = fleet.Member(id)
+				state = m.State
+			})
+			return state, known
+		}
+		expect := func(want InstanceState) {
+			t.Helper()
+			if got, _ := state(); got != want {
+				t.Errorf("the instance is %s, want %s", got, want)
+			}
+		}
+		expect(Pending)
+		time.Sleep(startTime)
+		expect(Running)
+		books.Do(func() {
+			if err := fleet.Terminate(t.Context(), id); err != nil {
+				t.Error(err)
+			}
+		})
+		expect(ShuttingDown)
+		time.Sleep(terminateTime)
+		expect(Terminated)
+		time.Sleep(rememberTime - time.Second)
+		expect(Terminated)
+		time.Sleep(time.Second)
+		if _, known := state(); known {
+			t.Error("the terminated instance is still known after an hour")
+		}
+		if want := []InstanceState{Running, ShuttingDown, Terminated}; !slices.Equal(changes, want) {
+			t.Errorf("subscribers heard %v, want %v", changes, want)
+		}
+	})
+}
+
+func TestVolumesGoWithTheInstanceOrStay(t *testing.T) {
+	w := newWorld(t)
+	in := single(w.image("hello"))
+	in.BlockDeviceMappings = []types.BlockDeviceMapping{
+		{DeviceName: aws.String("/dev/xvda"), Ebs: &types.EbsBlockDevice{VolumeSize: aws.Int32(5), VolumeType: types.VolumeTypeGp2, Encrypted: aws.Bool(true)}},
+		{DeviceName: aws.String("/dev/xvdb"), Ebs: &types.EbsBlockDevice{VolumeSize: aws.Int32(7)}},
+	}
+	in.TagSpecifications = []types.TagSpecification{specify(types.ResourceTypeVolume, "Name", "data")}
+	id := w.run(in)[0]
+	w.untilRunning(id)
+	volumes := func() []types.Volume {
+		out, err := w.DescribeVolumes(t.Context(), &ec2.DescribeVolumesInput{Filters: []types.Filter{{Name: aws.String("tag:Name"), Values: []string{"data"}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.Volumes
+	}
+	before := volumes()
+	root := before[0]
+	if len(before) != 2 || *root.Size != 5 || root.VolumeType != types.VolumeTypeGp2 || !*root.Encrypted || *root.Attachments[0].InstanceId != id {
+		t.Errorf("the volumes are %+v", before)
+	}
+	_, err := w.DeleteVolume(t.Context(), &ec2.DeleteVolumeInput{VolumeId: root.VolumeId})
+	refused(t, err, "VolumeInUse")
+	if _, err := w.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{id}}); err != nil {
+		t.Fatal(err)
+	}
+	w.untilTerminated(id)
+	if left := volumes(); len(left) != 1 || *left[0].Size != 7 || left[0].State != types.VolumeStateAvailable {
+		t.Errorf("left are the volumes %+v, want the second alone", left)
+	}
+}
+
+func TestRunFromLaunchTemplate(t *testing.T) {
+	w := newWorld(t)
+	id := w.template("hello", w.fullData())
+	w.version(id, ec2.CreateLaunchTemplateVersionInput{SourceVersion: aws.String("1"), LaunchTemplateData: &types.RequestLaunchTemplateData{InstanceType: types.InstanceTypeT3Small}})
+	run := func(version *string, kind types.InstanceType) types.Instance {
+		ids := w.run(&ec2.RunInstancesInput{
+			MinCount: aws.Int32(1), MaxCount: aws.Int32(1), InstanceType: kind,
+			LaunchTemplate: &types.LaunchTemplateSpecification{LaunchTemplateName: aws.String("hello"), Version: version},
+		})
+		return w.describeInstance(ids[0])
+	}
+	if got := run(nil, ""); got.InstanceType != types.InstanceTypeT3Micro || tagOf(got.Tags, "aws:ec2launchtemplate:version") != "1" || tagOf(got.Tags, "Name") != "hello" {
+		t.Errorf("the default version ran %s with %v", got.InstanceType, got.Tags)
+	} else if got.MetadataOptions.HttpTokens != types.HttpTokensStateOptional || *got.MetadataOptions.HttpPutResponseHopLimit != 5 {
+		t.Errorf("the template's metadata options do not stand over the image's: %+v", got.MetadataOptions)
+	} else if len(got.BlockDeviceMappings) != 2 || *got.IamInstanceProfile.Arn != "arn:aws:iam::123456789012:instance-profile/hello" {
+		t.Errorf("ran with %v and %v", got.BlockDeviceMappings, got.IamInstanceProfile)
+	}
+	_, err := w.RunInstances(t.Context(), &ec2.RunInstancesInput{
+		MinCount: aws.Int32(1), MaxCount: aws.Int32(1), LaunchTemplate: &types.LaunchTemplateSpecification{LaunchTemplateId: &id, Version: aws.String("$Latest")},
+	})
+	// Version 2 has the second device without the snapshot, and so without a size.
+	refused(t, err, "MissingParameter")
+	if got := run(aws.String("1"), types.InstanceTypeM5Large); got.InstanceType != types.InstanceTypeM5Large {
+		t.Errorf("the request's type does not stand over the template's: %s", got.InstanceType)
+	}
+}
+
+func TestMetadataOptionsFollowTheImage(t *testing.T) {
+	w := newWorld(t)
+	id := w.run(single(w.image("hello")))[0]
+	got := w.describeInstance(id).MetadataOptions
+	if got.HttpTokens != types.HttpTokensStateRequired || *got.HttpPutResponseHopLimit != 2 || got.HttpEndpoint != types.InstanceMetadataEndpointStateEnabled {
+		t.Errorf("of an image with ImdsSupport v2.0 the options are %+v", got)
+	}
+	old := w.ami("old")
+	old.ImdsSupport = ""
+	registered, err := w.RegisterImage(t.Context(), old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := w.describeInstance(w.run(single(*registered.ImageId))[0]).MetadataOptions; got.HttpTokens != types.HttpTokensStateOptional || *got.HttpPutResponseHopLimit != 1 {
+		t.Errorf("of an image without ImdsSupport the options are %+v", got)
+	}
+	w.untilRunning(id)
+	if _, err := w.ModifyInstanceMetadataOptions(t.Context(), &ec2.ModifyInstanceMetadataOptionsInput{InstanceId: &id, HttpPutResponseHopLimit: aws.Int32(3)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.describeInstance(id).MetadataOptions; *got.HttpPutResponseHopLimit != 3 || got.HttpTokens != types.HttpTokensStateRequired {
+		t.Errorf("after the change the options are %+v", got)
+	}
+}
+
+func TestRunInstancesRefuses(t *testing.T) {
+	w := newWorld(t)
+	image := w.image("hello")
+	arm := w.ami("arm")
+	arm.Architecture, arm.BootMode = types.ArchitectureValuesArm64, types.BootModeValuesUefi
+	armImage, err := w.RegisterImage(t.Context(), arm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		change func(*ec2.RunInstancesInput)
+		code   string
+	}{
+		"no such image":           {func(in *ec2.RunInstancesInput) { in.ImageId = aws.String("ami-00000000000000000") }, "InvalidAMIID.NotFound"},
+		"a malformed image":       {func(in *ec2.RunInstancesInput) { in.ImageId = aws.String("hello") }, "InvalidAMIID.Malformed"},
+		"no image":                {func(in *ec2.RunInstancesInput) { in.ImageId = nil }, "MissingParameter"},
+		"another architecture":    {func(in *ec2.RunInstancesInput) { in.ImageId = armImage.ImageId }, "InvalidParameterValue"},
+		"a type without ENA":      {func(in *ec2.RunInstancesInput) { in.InstanceType = "t9.huge" }, "InvalidParameterValue"},
+		"no such subnet":          {func(in *ec2.RunInstancesInput) { in.SubnetId = aws.String("subnet-00000000000000000") }, "InvalidSubnetID.NotFound"},
+		"no such group":           {func(in *ec2.RunInstancesInput) { in.SecurityGroupIds = []string{"sg-00000000000000000"} }, "InvalidGroup.NotFound"},
+		"no such key":             {func(in *ec2.RunInstancesInput) { in.KeyName = aws.String("mine") }, "InvalidKeyPair.NotFound"},
+		"too many for the subnet": {func(in *ec2.RunInstancesInput) { in.MinCount, in.MaxCount = aws.Int32(5000), aws.Int32(5000) }, "InsufficientFreeAddressesInSubnet"},
+		"none":                    {func(in *ec2.RunInstancesInput) { in.MinCount = aws.Int32(0) }, "InvalidParameterValue"},
+		"a root volume too small": {func(in *ec2.RunInstancesInput) {
+			in.BlockDeviceMappings = []types.BlockDeviceMapping{{DeviceName: aws.String("/dev/xvda"), Ebs: &types.EbsBlockDevice{VolumeSize: aws.Int32(1)}}}
+		}, "InvalidBlockDeviceMapping"},
+		"another root snapshot": {func(in *ec2.RunInstancesInput) {
+			in.BlockDeviceMappings = []types.BlockDeviceMapping{{DeviceName: aws.String("/dev/xvda"), Ebs: &types.EbsBlockDevice{SnapshotId: aws.String(w.snapshot(2))}}}
+		}, "InvalidBlockDeviceMapping"},
+		"two kinds of groups": {func(in *ec2.RunInstancesInput) {
+			in.SecurityGroups = []string{"default"}
+			in.NetworkInterfaces = []types.InstanceNetworkInterfaceSpecification{{DeviceIndex: aws.Int32(0)}}
+		}, "InvalidParameterCombination"},
+		"tags the IMDS cannot show": {func(in *ec2.RunInstancesInput) {
+			in.MetadataOptions = &types.InstanceMetadataOptionsRequest{InstanceMetadataTags: types.InstanceMetadataTagsStateEnabled}
+			in.TagSpecifications = []types.TagSpecification{specify(types.ResourceTypeInstance, "Source/CommitId", "abc")}
+		}, "InvalidParameterValue"},
+		"an unknown parameter": {func(in *ec2.RunInstancesInput) { in.AdditionalInfo = aws.String("reserved") }, "UnknownParameter"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := single(image)
+			test.change(in)
+			_, err := w.RunInstances(t.Context(), in)
+			refused(t, err, test.code)
+		})
+	}
+	if out, err := w.DescribeVolumes(t.Context(), &ec2.DescribeVolumesInput{}); err != nil || len(out.Volumes) > 0 {
+		t.Errorf("refusals left volumes: %v, %v", out.Volumes, err)
+	}
+}
+
+func TestClientTokenRunsOnce(t *testing.T) {
+	w := newWorld(t)
+	in := single(w.image("hello"))
+	in.ClientToken = aws.String("once")
+	first, second := w.run(in), w.run(in)
+	if !slices.Equal(first, second) {
+		t.Errorf("the same token ran %v and then %v", first, second)
+	}
+	in.InstanceType = types.InstanceTypeT3Small
+	_, err := w.RunInstances(t.Context(), in)
+	refused(t, err, "IdempotentParameterMismatch")
+}
+
+func TestProtectedInstanceIsNotTerminated(t *testing.T) {
+	w := newWorld(t)
+	in := single(w.image("hello"))
+	in.DisableApiTermination = aws.Bool(true)
+	id := w.run(in)[0]
+	other := w.run(single(w.image("hello-2")))[0]
+	_, err := w.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{other, id}})
+	refused(t, err, "OperationNotPermitted")
+	w.untilRunning(id, other)
+	if _, err := w.ModifyInstanceAttribute(t.Context(), &ec2.ModifyInstanceAttributeInput{InstanceId: &id, DisableApiTermination: &types.AttributeBooleanValue{Value: aws.Bool(false)}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{id}}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{other, "i-00000000000000000"}})
+	refused(t, err, "InvalidInstanceID.NotFound")
+}
+
+func TestDescribeInstancesFiltersAndPages(t *testing.T) {
+	w := newWorld(t)
+	in := single(w.image("hello"))
+	in.MinCount, in.MaxCount = aws.Int32(7), aws.Int32(7)
+	in.TagSpecifications = []types.TagSpecification{specify(types.ResourceTypeInstance, "Name", "hello")}
+	ids := w.run(in)
+	w.run(single(w.image("other")))
+	pages := ec2.NewDescribeInstancesPaginator(w, &ec2.DescribeInstancesInput{MaxResults: aws.Int32(5), Filters: []types.Filter{
+		{Name: aws.String("tag:Name"), Values: []string{"h*"}}, {Name: aws.String("instance-state-name"), Values: []string{"pending", "running"}},
+	}})
+	var got []string
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range page.Reservations {
+			for _, i := range r.Instances {
+				got = append(got, *i.InstanceId)
+			}
+		}
+	}
+	if !slices.Equal(got, ids) {
+		t.Errorf("paged through %v, want %v", got, ids)
+	}
+	_, err := w.DescribeInstances(t.Context(), &ec2.DescribeInstancesInput{MaxResults: aws.Int32(5), InstanceIds: ids[:1]})
+	refused(t, err, "InvalidParameterCombination")
+	_, err = w.DescribeInstances(t.Context(), &ec2.DescribeInstancesInput{MaxResults: aws.Int32(2)})
+	refused(t, err, "InvalidParameterValue")
+	_, err = w.DescribeInstances(t.Context(), &ec2.DescribeInstancesInput{NextToken: aws.String("2")})
+	refused(t, err, "InvalidNextToken")
+}
+
+func TestUserDataAndConsole(t *testing.T) {
+	w := newWorld(t)
+	in := single(w.image("hello"))
+	in.UserData = aws.String(base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\n")))
+	id := w.run(in)[0]
+	out, err := w.GetConsoleOutput(t.Context(), &ec2.GetConsoleOutputInput{InstanceId: &id})
+	if err != nil || aws.ToString(out.Output) != "" {
+		t.Errorf("the console has %v, %v", out, err)
+	}
+	w.books.Read(func() {
+		if raw, err := w.service.in("eu-west-1").Instances[id].Launch.userData(); err != nil || string(raw) != "#!/bin/sh\n" {
+			t.Errorf("the user data is %q, %v", raw, err)
+		}
+	})
+}
+
+func TestImageOfAnInstance(t *testing.T) {
+	w := newWorld(t)
+	from := w.image("hello")
+	id := w.run(single(from))[0]
+	w.untilRunning(id)
+	out, err := w.CreateImage(t.Context(), &ec2.CreateImageInput{InstanceId: &id, Name: aws.String("made"), TagSpecifications: []types.TagSpecification{specify(types.ResourceTypeSnapshot, "a", "b")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.untilImage(w.Client, *out.ImageId)
+	got := w.describeImage(*out.ImageId)
+	if *got.SourceInstanceId != id || got.BootMode != types.BootModeValuesUefiPreferred || got.ImdsSupport != types.ImdsSupportValuesV20 || !*got.BlockDeviceMappings[0].Ebs.DeleteOnTermination {
+		t.Errorf("made %+v", got)
+	}
+	w.books.Read(func() {
+		original := w.store.In("eu-west-1").Snapshots[*w.describedSnapshot(from)]
+		made := w.store.In("eu-west-1").Snapshots[*got.BlockDeviceMappings[0].Ebs.SnapshotId]
+		a, _ := original.At(3)
+		if b, ok := made.At(3); !ok || a != b || made.Tags["a"] != "b" {
+			t.Error("the image's snapshot has other blocks, or other tags")
+		}
+	})
+}
