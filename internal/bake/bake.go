@@ -78,7 +78,7 @@ func (b Bake) Run(ctx context.Context, provision func(context.Context, Machine) 
 	}
 	defer func() { err = errors.Join(err, baking.Close()) }()
 	if err := provision(ctx, baking.Machine()); err != nil {
-		return err
+		return baking.Explain(err)
 	}
 	return baking.Finish(ctx)
 }

@@ -43,7 +43,7 @@ func (b Bake) Start(ctx context.Context) (_ *Baking, err error) {
 	k := &Baking{bake: b, top: top}
 	defer k.begun.BackOn(ctx, &err)
 	if err := k.start(ctx); err != nil {
-		return nil, k.explain(err)
+		return nil, k.Explain(err)
 	}
 	return k, nil
 }

@@ -15,7 +15,7 @@ import (
 // it is clean: from then on the disk can be read.
 func (k *Baking) Finish(ctx context.Context) (err error) {
 	if err := k.finish(ctx); err != nil {
-		return k.explain(err)
+		return k.Explain(err)
 	}
 	return k.Close()
 }
@@ -84,9 +84,10 @@ func (k *Baking) check(ctx context.Context) error {
 	return nil
 }
 
-// explain adds to an error that the local filesystem is full, where it is: to
-// the filesystem of the image, that is an I/O error like any other.
-func (k *Baking) explain(err error) error {
+// Explain adds to an error, of a provisioner's too, that the local filesystem
+// is full, where it is: for what runs in the machine, that is an I/O error like
+// any other.
+func (k *Baking) Explain(err error) error {
 	const scant = 1 << 20
 	if full := disk.Room(k.bake.Disk, scant); full != nil {
 		return errors.Join(err, full)

@@ -21,6 +21,9 @@ func (k *Baking) Machine() Machine { return nil }
 // Finish does nothing.
 func (k *Baking) Finish(context.Context) error { return nil }
 
+// Explain does nothing.
+func (k *Baking) Explain(err error) error { return err }
+
 // Close does nothing.
 func (k *Baking) Close() error { return nil }
 
