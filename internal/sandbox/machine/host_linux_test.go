@@ -233,6 +233,15 @@ func TestInstanceKeepsItsVolumeOverAStop(t *testing.T) {
 	}
 }
 
+func TestInstanceThatRebootsItselfComesBack(t *testing.T) {
+	host := newHost(t)
+	spec := specOf(10, copyBase(t), new(console))
+	const count = "[Service]\nExecStartPre=/bin/sh -c 'echo boot >>/srv/boots'\n"
+	spec.UserData = []byte(strings.Replace(report, "[Service]\n", count, 1) + "systemctl reboot\n")
+	launch(t, host, spec)
+	waitFor(t, "it booted twice", func() bool { return get(t, host, spec, "boots") == "boot\nboot" })
+}
+
 func TestInstanceThatIsSlowToStopIsKilled(t *testing.T) {
 	host := newHost(t)
 	spec := specOf(10, copyBase(t), new(console))

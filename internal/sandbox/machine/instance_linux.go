@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,6 +21,8 @@ const (
 	shutdownGrace = time.Minute
 	// releaseGrace is how long the kernel may take to let go of what a dead container held.
 	releaseGrace = 30 * time.Second
+	// rebooted is the exit status of a systemd-nspawn that keeps its unit, when the container wants to be started again.
+	rebooted = 133
 	// halt asks the systemd of a container to shut down: SIGRTMIN+3, see systemd(1).
 	halt = syscall.Signal(34 + 3)
 )
@@ -27,7 +30,8 @@ const (
 // instance is a container that runs, and the thread that keeps its mounts.
 type instance struct {
 	id       string
-	process  *os.Process // unshare, whose child is systemd-nspawn
+	process  atomic.Pointer[os.Process] // unshare, whose child is systemd-nspawn
+	kill     context.CancelFunc
 	done     chan struct{}
 	released error // why the volume is perhaps still in use; set before done is closed
 }
@@ -35,34 +39,52 @@ type instance struct {
 // start boots an instance inside a network namespace. It returns when the container manager runs, which
 // is killed when ctx ends; ended is called when all of the instance is gone, before Done tells.
 func start(ctx context.Context, spec Spec, network *os.File, ended func()) (*instance, error) {
-	i := &instance{id: spec.ID, done: make(chan struct{})}
+	ctx, kill := context.WithCancel(ctx)
+	i := &instance{id: spec.ID, kill: kill, done: make(chan struct{})}
 	started := make(chan error)
 	onThread(func() {
-		// The kernel kills the child when this thread ends: it must last as long as the child.
-		cleanup, command, err := prepare(ctx, spec, network)
+		// The kernel kills the container when this thread ends: it must last as long.
+		group, cleanup, err := prepare(spec, network)
 		if err == nil {
-			err = command.Start()
+			err = i.run(ctx, spec, group, func() { started <- nil })
 		}
-		if err != nil {
+		if i.process.Load() == nil {
 			started <- errors.Join(err, cleanup())
 			return
 		}
-		i.process = command.Process
-		started <- nil
-		_ = command.Wait() // how a container ended is on its console
 		i.released = cleanup()
 		ended()
+		kill()
 		close(i.done)
 	})
 	if err := <-started; err != nil {
+		kill()
 		return nil, fmt.Errorf("start instance %s: %w", spec.ID, err)
 	}
 	return i, nil
 }
 
-// prepare mounts what an instance needs on the calling thread. cleanup, never nil, takes it back in
-// reverse order and returns when the disk is free.
-func prepare(ctx context.Context, spec Spec, network *os.File) (cleanup func() error, _ *exec.Cmd, _ error) {
+// run runs the container until it ends, and again when it ended by a reboot. begun is called when it
+// runs for the first time; an error before that is why it does not. How it ended is on its console.
+func (i *instance) run(ctx context.Context, spec Spec, group *os.File, begun func()) error {
+	for {
+		command := container(ctx, spec, group)
+		if err := command.Start(); err != nil {
+			return err
+		}
+		if i.process.Swap(command.Process) == nil {
+			begun()
+		}
+		var exit *exec.ExitError
+		if err := command.Wait(); ctx.Err() != nil || !errors.As(err, &exit) || exit.ExitCode() != rebooted {
+			return err
+		}
+	}
+}
+
+// prepare mounts what an instance needs on the calling thread, and makes its control group. cleanup, never
+// nil, takes it back in reverse order and returns when the disk is free.
+func prepare(spec Spec, network *os.File) (group *os.File, cleanup func() error, _ error) {
 	var undo []func() error
 	cleanup = func() error {
 		var errs []error
@@ -73,32 +95,31 @@ func prepare(ctx context.Context, spec Spec, network *os.File) (cleanup func() e
 	}
 
 	if err := ownMounts(); err != nil {
-		return cleanup, nil, err
+		return nil, cleanup, err
 	}
 	if err := bindNetwork(network); err != nil {
-		return cleanup, nil, err
+		return nil, cleanup, err
 	}
 	disk, err := os.OpenFile(spec.Disk, os.O_RDWR, 0)
 	if err != nil {
-		return cleanup, nil, fmt.Errorf("open the root volume: %w", err)
+		return nil, cleanup, fmt.Errorf("open the root volume: %w", err)
 	}
 	undo = append(undo, disk.Close)
 	device, err := mountRoot(disk)
 	if err != nil {
-		return cleanup, nil, err
+		return nil, cleanup, err
 	}
 	undo = append(undo, func() error { return release(device, disk) })
-	group, err := makeCgroup(spec.ID)
+	groupDir, err := makeCgroup(spec.ID)
 	if err != nil {
-		return cleanup, nil, err
+		return nil, cleanup, err
 	}
-	undo = append(undo, func() error { return removeCgroup(group, releaseGrace) })
-	groupFile, err := os.Open(group)
-	if err != nil {
-		return cleanup, nil, err
+	undo = append(undo, func() error { return removeCgroup(groupDir, releaseGrace) })
+	if group, err = os.Open(groupDir); err != nil {
+		return nil, cleanup, err
 	}
-	undo = append(undo, groupFile.Close)
-	return cleanup, container(ctx, spec, groupFile), nil
+	undo = append(undo, group.Close)
+	return group, cleanup, nil
 }
 
 // container is the command that boots what is mounted at rootDir. systemd-nspawn is the init of a process
@@ -179,7 +200,7 @@ func (i *instance) Stop(ctx context.Context) error {
 // inits are the container's: the children of systemd-nspawn, and it is the child of unshare.
 func (i *instance) inits() []int {
 	var inits []int
-	for _, manager := range children(i.process.Pid) {
+	for _, manager := range children(i.process.Load().Pid) {
 		inits = append(inits, children(manager)...)
 	}
 	return inits
@@ -200,6 +221,6 @@ func children(pid int) []int {
 	return children
 }
 
-func (i *instance) Kill() { _ = i.process.Kill() } // it may have ended by now
+func (i *instance) Kill() { i.kill() }
 
 func (i *instance) Done() <-chan struct{} { return i.done }
