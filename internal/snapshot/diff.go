@@ -63,6 +63,16 @@ func All(ctx context.Context, f *os.File) ([]blocks.Block, error) {
 	return all, nil
 }
 
+// Count is how many blocks of a disk hold data.
+func Count(f *os.File) (int, error) {
+	data, err := spans(f)
+	count := 0
+	for _, s := range data {
+		count += int(s.last - s.first)
+	}
+	return count, err
+}
+
 func order(list []blocks.Block) {
 	slices.SortFunc(list, func(a, b blocks.Block) int { return cmp.Compare(a.Index, b.Index) })
 }

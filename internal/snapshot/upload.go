@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -45,6 +46,8 @@ type Plan struct {
 type Upload struct {
 	// ID of the snapshot.
 	ID string
+	// Written is how many blocks AWS has taken.
+	Written atomic.Int32
 
 	api     Writer
 	started time.Time
@@ -119,6 +122,7 @@ func (u *Upload) Write(ctx context.Context, ui Ui, disk io.ReaderAt, changed []b
 				if err := u.put(ctx, gate, b, buffer); err != nil {
 					return fmt.Errorf("write block %d of snapshot %s (ebs:PutSnapshotBlock): %w", b.Index, u.ID, err)
 				}
+				u.Written.Add(1)
 				shown.Add(blocks.Size)
 			}
 			return nil

@@ -1,0 +1,60 @@
+package direct
+
+import (
+	"github.com/aws/aws-sdk-go-v2/service/ebs"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/hashicorp/packer-plugin-sdk/multistep"
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+
+	"github.com/immutable-server/packer-plugin-immutable/builder/base"
+	"github.com/immutable-server/packer-plugin-immutable/internal/blocks"
+	"github.com/immutable-server/packer-plugin-immutable/internal/ladder"
+)
+
+// build is what the steps of one build have in common.
+type build struct {
+	config *Config
+	ui     packersdk.Ui
+	work   *base.Work
+
+	ec2 *ec2.Client
+	ebs *ebs.Client
+
+	// begun is what was created in AWS and is not finished yet.
+	begun ladder.Ladder
+	// ended says that what was begun is undone or kept, and err with which
+	// error the build ended.
+	ended bool
+	err   error
+
+	texts    texts
+	changed  []blocks.Block
+	onDisk   int // blocks of the disk that hold data
+	uploaded int // blocks that AWS has taken
+	snapshot string
+	ami      string
+}
+
+// result is the error that the build ended with. It is asked for when what was
+// begun is undone or kept, and after: an interrupt in between must not make a
+// build fail whose AMI was kept.
+func (b *build) result(state multistep.StateBag) error {
+	if b.ended {
+		return b.err
+	}
+	return base.Result(state)
+}
+
+// stats are the figures of the build, for those who compare builds.
+func (b *build) stats() map[string]any {
+	stats := map[string]any{
+		"blocks_on_disk":  b.onDisk,
+		"blocks_changed":  len(b.changed),
+		"blocks_uploaded": b.uploaded,
+		"bytes_uploaded":  b.uploaded * blocks.Size,
+	}
+	for stage, seconds := range b.work.Took.Stages() {
+		stats["seconds_"+stage] = seconds
+	}
+	return stats
+}

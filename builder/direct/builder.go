@@ -1,0 +1,53 @@
+// Package direct is the immutable-direct builder: it bakes an AMI without an
+// instance. The base's disk is brought to this machine, baked on here, and the
+// blocks that differ become a snapshot and an AMI.
+package direct
+
+import (
+	"context"
+
+	"github.com/hashicorp/packer-plugin-sdk/multistep"
+	"github.com/hashicorp/packer-plugin-sdk/multistep/commonsteps"
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+
+	"github.com/immutable-server/packer-plugin-immutable/builder/base"
+	"github.com/immutable-server/packer-plugin-immutable/internal/image"
+)
+
+// Builder bakes an AMI.
+type Builder struct {
+	config Config
+}
+
+// StateStats is the artifact's state with the figures of the build.
+const StateStats = "immutable.stats"
+
+// Run bakes.
+func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook) (packersdk.Artifact, error) {
+	state := new(multistep.BasicStateBag)
+	state.Put("ui", ui)
+	state.Put("hook", hook)
+
+	build := &build{
+		config: &b.config,
+		ui:     ui,
+		work:   &base.Work{Config: b.config.Config, Size: b.config.VolumeSize << 30},
+	}
+	steps := []multistep.Step{&stepAccess{build}}
+	steps = append(steps, build.work.Steps()...)
+	steps = append(steps, &stepUpload{build}, &stepRegister{build})
+
+	commonsteps.NewRunner(steps, b.config.PackerConfig, ui).Run(ctx, state)
+	if err := build.result(state); err != nil {
+		return nil, err
+	}
+	region := build.work.Wish.AWS.Region
+	return &image.Artifact{
+		AMIs: map[string]string{region: build.ami},
+		Data: map[string]any{
+			"generated_data": state.Get("generated_data"),
+			StateStats:       build.stats(),
+		},
+		Delete: func(ctx context.Context, _, ami string) error { return image.Delete(ctx, build.ec2, ami) },
+	}, nil
+}

@@ -1,0 +1,123 @@
+package direct
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/hashicorp/packer-plugin-sdk/multistep"
+
+	"github.com/immutable-server/packer-plugin-immutable/builder/base"
+	"github.com/immutable-server/packer-plugin-immutable/internal/blocks"
+	"github.com/immutable-server/packer-plugin-immutable/internal/image"
+)
+
+// stepRegister makes an AMI of the snapshot.
+type stepRegister struct{ *build }
+
+func (s *stepRegister) Run(ctx context.Context, state multistep.StateBag) multistep.StepAction {
+	defer s.work.Took.Start("register")()
+	if err := s.run(ctx); err != nil {
+		return base.Fail(state, err)
+	}
+	return multistep.ActionContinue
+}
+
+// Cleanup does nothing: stepAccess's does.
+func (s *stepRegister) Cleanup(multistep.StateBag) {}
+
+func (s *stepRegister) run(ctx context.Context) error {
+	old, replaces, err := s.makeRoom(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.register(ctx); err != nil {
+		return err
+	}
+	if _, err := image.Wait(ctx, s.ec2, s.ami); err != nil {
+		return err
+	}
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	if err := image.Finish(ctx, s.ec2, s.ami, s.snapshot); err != nil {
+		return err
+	}
+	s.ui.Say(fmt.Sprintf("AMI %s (%s) is available", s.ami, s.config.AmiName))
+	if replaces && s.config.ForceDeleteSnapshot {
+		s.deleteSnapshots(ctx, old)
+	}
+	return nil
+}
+
+// deleteSnapshots ends the AMI that was replaced. If it can't, that is no reason
+// to undo the new one as well.
+func (s *stepRegister) deleteSnapshots(ctx context.Context, old types.Image) {
+	s.ui.Say("Deleting the snapshots of " + aws.ToString(old.ImageId) + "...")
+	if err := image.DeleteSnapshots(ctx, s.ec2, old); err != nil {
+		s.ui.Error(fmt.Sprintf("%s; delete it by hand", err))
+	}
+}
+
+// makeRoom frees the AMI's name, if that is wanted: at the last moment, because
+// two AMIs can't have one name. Otherwise it looks once more whether the name
+// is free.
+func (s *stepRegister) makeRoom(ctx context.Context) (old types.Image, replaces bool, err error) {
+	old, found, err := image.Named(ctx, s.ec2, s.config.AmiName)
+	if err != nil || !found {
+		return old, false, err
+	}
+	if !s.config.ForceDeregister {
+		return old, false, image.TakenError(s.config.AmiName, old)
+	}
+	s.ui.Say("Deregistering " + aws.ToString(old.ImageId) + ", which has the name " + s.config.AmiName + "...")
+	return old, true, image.Deregister(ctx, s.ec2, aws.ToString(old.ImageId))
+}
+
+func (s *stepRegister) register(ctx context.Context) error {
+	c := s.config
+	s.ui.Say("Registering AMI " + c.AmiName + "...")
+	disk, err := os.Stat(s.work.Disk)
+	if err != nil {
+		return err
+	}
+	s.ami, err = image.Register(ctx, s.ec2, image.Registration{
+		Name:         c.AmiName,
+		Description:  s.texts.description,
+		Base:         s.work.Base.Image,
+		Architecture: c.Architecture,
+		Snapshot:     s.snapshot,
+		Size:         blocks.Volume(disk.Size()),
+		Volume: image.Volume{
+			Size:       int32(c.VolumeSize),
+			Type:       c.VolumeType,
+			IOPS:       c.Iops,
+			Throughput: c.Throughput,
+		},
+		BootMode: c.BootMode,
+		IMDSv2:   c.ImdsSupport == "v2.0",
+		Tags:     s.work.Wish.Run.Tags(s.texts.tags),
+	})
+	if err != nil {
+		return err
+	}
+	s.begun.Add("deregister AMI "+s.ami, func(ctx context.Context) error { return image.Deregister(ctx, s.ec2, s.ami) })
+	return nil
+}
+
+// open lets others at the AMI.
+func (s *stepRegister) open(ctx context.Context) error {
+	c := s.config
+	if err := image.Share(ctx, s.ec2, s.ami, c.AmiUsers, c.AmiOrgArns, c.AmiOuArns); err != nil {
+		return err
+	}
+	if err := image.ShareSnapshot(ctx, s.ec2, s.snapshot, c.SnapshotUsers); err != nil {
+		return err
+	}
+	if c.deprecateAt.IsZero() {
+		return nil
+	}
+	return image.Deprecate(ctx, s.ec2, s.ami, c.deprecateAt)
+}
