@@ -3,6 +3,8 @@
 package doortest
 
 import (
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"testing"
 
@@ -65,7 +67,23 @@ func Server(t testing.TB, books *state.Books, clock *clock.Clock, services ...*a
 // Config is the configuration of a server's clients, which do not retry.
 func Config(server *httptest.Server) aws.Config {
 	return aws.Config{
-		Region: Region, BaseEndpoint: aws.String(server.URL), RetryMaxAttempts: 1, HTTPClient: server.Client(),
+		Region: Region, BaseEndpoint: aws.String(server.URL), RetryMaxAttempts: 1,
+		HTTPClient:  &http.Client{Transport: patient{server.Client().Transport}},
 		Credentials: credentials.NewStaticCredentialsProvider(AccessKey, "secret", ""),
 	}
+}
+
+// patient sends requests whose bodies can only be read. The bodies of AWS's
+// clients can also write themselves, and do so with an error when the answer
+// comes before the transport has found that the body is at its end: the
+// connection is then closed, and what was not yet read of the answer is lost.
+// Clients that retry do not notice; these do not retry.
+type patient struct{ http.RoundTripper }
+
+func (p patient) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil && r.Body != http.NoBody {
+		r = r.Clone(r.Context())
+		r.Body = struct{ io.ReadCloser }{r.Body}
+	}
+	return p.RoundTripper.RoundTrip(r)
 }
