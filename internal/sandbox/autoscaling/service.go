@@ -131,14 +131,14 @@ func (s *Service) in(name string) *region {
 }
 
 // pace is how fast the engine goes. News of instances and targets come by
-// themselves, so looking for them is only what catches the rest.
+// themselves, so looking for them only catches what did not come.
 func (s *Service) pace() group.Pace {
-	const least = 100 * time.Millisecond
+	const least = time.Second
 	return group.Pace{
 		Begin:    s.clock.Transition(5 * time.Second),
-		Poll:     max(least, s.clock.Transition(2*time.Second)),
+		Poll:     max(least, s.clock.Interval(10*time.Second)),
 		Check:    max(least, s.clock.Interval(time.Minute)),
-		Retry:    max(least, s.clock.Interval(15*time.Second)),
+		Retry:    max(least/10, s.clock.Interval(15*time.Second)),
 		Patience: s.clock.Interval(time.Hour),
 		Scale:    s.clock.Interval,
 	}
