@@ -207,6 +207,7 @@ type describeImagesInput struct {
 	Filters           []filter `wire:"Filter"`
 	ImageIds          []string `wire:"ImageId"`
 	IncludeDeprecated bool
+	IncludeDisabled   bool     // changes nothing: images can't be disabled here
 	Owners            []string `wire:"Owner"`
 }
 
