@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -17,17 +18,23 @@ const cgroups = "/sys/fs/cgroup"
 // cgroupName begins the name of each sandbox's control group; the number of its process follows.
 const cgroupName = "immutable-sandbox-"
 
-// Every instance needs a control group of its own: systemd-nspawn puts the container into "payload" below
-// the group that it is started in, and two systemds in one group would kill each other's services.
+// ownCgroup is the parent of this process's instances' control groups.
+func ownCgroup() string { return filepath.Join(cgroups, cgroupName+strconv.Itoa(os.Getpid())) }
+
+// makeCgroup makes the control group of one start of an instance. Each needs one of its own: systemd-nspawn
+// puts the container into "payload" below the group that it is started in, and two systemds in one group
+// would kill each other's services.
 func makeCgroup(instance string) (dir string, err error) {
-	dir = filepath.Join(cgroups, cgroupName+strconv.Itoa(os.Getpid()), instance)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err = os.MkdirAll(ownCgroup(), 0o755); err == nil {
+		dir, err = os.MkdirTemp(ownCgroup(), instance+"-")
+	}
+	if err != nil {
 		return "", fmt.Errorf("make the control group of %s: %w", instance, err)
 	}
 	return dir, nil
 }
 
-// removeCgroup kills what is left in a group and below, and removes it with the sandbox's own when that is empty.
+// removeCgroup kills what is left in a group and below, and removes it.
 func removeCgroup(dir string, patience time.Duration) error {
 	if err := os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("kill what is left in %s: %w", dir, err) // before Linux 5.14 there is no such file
@@ -35,10 +42,18 @@ func removeCgroup(dir string, patience time.Duration) error {
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		err := removeTree(dir)
 		if err == nil || time.Now().After(deadline) {
-			_ = os.Remove(filepath.Dir(dir)) // in use by another instance, or the last went with it
 			return err
 		}
 	}
+}
+
+// removeOwnCgroup removes the parent, unless another host of this process has instances.
+func removeOwnCgroup() error {
+	err := os.Remove(ownCgroup())
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.EBUSY) || errors.Is(err, syscall.ENOTEMPTY) {
+		return nil
+	}
+	return err
 }
 
 // removeTree removes the directories of a control group; the files in them go along.
@@ -65,12 +80,11 @@ func sweepCgroups() error {
 	if err != nil {
 		return err
 	}
-	var errs []error
 	for _, group := range groups {
 		process := strings.TrimPrefix(filepath.Base(group), cgroupName)
 		if _, err := os.Stat(filepath.Join("/proc", process)); errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, removeTree(group))
+			_ = removeTree(group) // not where its process is only in a container of its own: it is in use
 		}
 	}
-	return errors.Join(errs...)
+	return nil
 }

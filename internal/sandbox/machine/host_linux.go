@@ -122,5 +122,5 @@ func (h *host) Close() error {
 	h.mu.Unlock()
 	h.stop()
 	h.alive.Wait()
-	return errors.Join(append(h.errs, h.vpc.close())...)
+	return errors.Join(append(h.errs, h.vpc.close(), onMounts(removeOwnCgroup))...)
 }

@@ -9,5 +9,5 @@ import (
 // address, so that a neighbour that remembers the last instance with that address is right about the next.
 func MAC(address netip.Addr) net.HardwareAddr {
 	four := address.As4()
-	return net.HardwareAddr{0x06, 0x00, four[0], four[1], four[2], four[3]}
+	return net.HardwareAddr{0x02, 0x00, four[0], four[1], four[2], four[3]}
 }
