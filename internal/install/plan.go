@@ -71,7 +71,7 @@ func (p *Plan) Check() []error {
 			errs = append(errs, fmt.Errorf("services: %q is not the name of a unit, such as hello.service", service))
 		}
 	}
-	errs = append(errs, checkRepositories(p.Repositories)...)
+	errs = append(errs, checkRepositories(p.Repositories, p.RequireSignature)...)
 	return append(errs, p.checkPackages()...)
 }
 
@@ -81,6 +81,9 @@ func (p *Plan) checkPackages() []error {
 	keys, err := p.keys()
 	if err != nil {
 		return append(errs, err)
+	}
+	if p.RequireSignature && len(keys) == 0 && slices.ContainsFunc(sources, func(s source) bool { return s.kind != name }) {
+		return append(errs, errors.New("require_signature is on and gpg_keys is empty, so no package file can pass; add the files of the public keys to gpg_keys"))
 	}
 	var files []*packageFile
 	for _, s := range sources {

@@ -29,7 +29,7 @@ type Repository struct {
 
 var repositoryID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
 
-func checkRepositories(all []Repository) []error {
+func checkRepositories(all []Repository, signed bool) []error {
 	var errs []error
 	seen := map[string]bool{}
 	for _, r := range all {
@@ -38,6 +38,9 @@ func checkRepositories(all []Repository) []error {
 		}
 		seen[r.ID] = true
 		errs = append(errs, r.check()...)
+		if signed && !r.GPGCheck {
+			errs = append(errs, fmt.Errorf("repositories: %q: gpgcheck is off and require_signature is on; remove gpgcheck = false and give its gpgkey, or set require_signature = false", r.ID))
+		}
 	}
 	return errs
 }

@@ -136,7 +136,13 @@ func (f *File) legacyDigests() []digest {
 	return []digest{{"header and payload", "MD5", hex.EncodeToString(want), md5.New()}}
 }
 
-// HeaderSHA1 is the digest by which rpm, in all its versions, tells builds of
-// a package apart: what "rpm -q --qf %{SHA1HEADER}" prints once the package is
-// installed. It is "" for files without one.
-func (f *File) HeaderSHA1() string { return f.signature.string(sigSHA1) }
+// HeaderDigest is the digest by which rpm tells builds of a package apart, and
+// the query tag under which it keeps it once the package is installed. All
+// versions of rpm know SHA1HEADER, but not all packages have it; SHA256HEADER
+// is known since rpm 4.14, so not on Amazon Linux 2.
+func (f *File) HeaderDigest() (tag, digest string) {
+	if digest = f.signature.string(sigSHA1); digest != "" {
+		return "SHA1HEADER", digest
+	}
+	return "SHA256HEADER", f.signature.string(sigSHA256)
+}
