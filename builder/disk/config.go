@@ -66,7 +66,7 @@ func (b *Builder) Prepare(raws ...any) (generated, warnings []string, err error)
 	if len(errs) > 0 {
 		return nil, nil, packer.MultiErrorAppend(nil, errs...)
 	}
-	return []string{"Base"}, nil, nil
+	return base.GeneratedNames, nil, nil
 }
 
 func (c *Config) prepareOutput() []error {

@@ -160,6 +160,10 @@ func move(ctx context.Context, to, from string) (err error) {
 	return errors.Join(disk.Copy(ctx, dst, src), dst.Close())
 }
 
+// checksumStep is how much is read at a time: each time, the progress goes
+// through a call to packer.
+const checksumStep = 4 << 20
+
 // checksum is the SHA-256 of a file in hex.
 func checksum(ctx context.Context, ui packersdk.Ui, path string) (sum string, err error) {
 	f, err := os.Open(path)
@@ -173,7 +177,7 @@ func checksum(ctx context.Context, ui packersdk.Ui, path string) (sum string, er
 	tracked := ui.TrackProgress("checksum", 0, info.Size(), f)
 	defer func() { err = errors.Join(err, tracked.Close()) }()
 	hash := sha256.New()
-	if _, err := io.Copy(hash, untilDone{ctx, tracked}); err != nil {
+	if _, err := io.CopyBuffer(hash, untilDone{ctx, tracked}, make([]byte, checksumStep)); err != nil {
 		return "", err
 	}
 	return hex.EncodeToString(hash.Sum(nil)), nil
