@@ -162,7 +162,7 @@ func (s *scaling) ended(t *testing.T, each func(types.InstanceRefresh)) types.In
 			return r
 		}
 		each(r)
-		time.Sleep(time.Second)
+		time.Sleep(5 * time.Second)
 	}
 	t.Fatalf("the refresh does not end: %+v", s.refresh(t))
 	panic("not reached")

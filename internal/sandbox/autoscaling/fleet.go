@@ -13,13 +13,13 @@ import (
 type fleet struct{ ec2 ec2.Fleet }
 
 func (f fleet) Template(ref group.TemplateRef, instanceType string) (group.Template, error) {
-	t, err := f.ec2.Template(ec2.TemplateRef(ref), instanceType)
+	t, err := f.ec2.Template(refOf(ref), instanceType)
 	return templateOf(t), said(err)
 }
 
 func (f fleet) Launch(ctx context.Context, o group.Order) ([]group.Launched, error) {
 	members, err := f.ec2.Launch(ctx, ec2.LaunchOrder{
-		Template:     ec2.TemplateRef(o.Template),
+		Template:     refOf(o.Template),
 		Count:        o.Count,
 		SubnetID:     o.Subnet,
 		InstanceType: o.InstanceType,
@@ -45,6 +45,14 @@ func (f fleet) State(id string) string {
 		return string(ec2.Terminated)
 	}
 	return string(m.State)
+}
+
+// refOf names a launch template to EC2, which wants its id or its name alone.
+func refOf(ref group.TemplateRef) ec2.TemplateRef {
+	if ref.ID != "" {
+		ref.Name = ""
+	}
+	return ec2.TemplateRef(ref)
 }
 
 func templateOf(t ec2.Template) group.Template {

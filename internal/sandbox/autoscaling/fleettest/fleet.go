@@ -51,6 +51,9 @@ func New(clock *clock.Clock) *Fleet {
 
 // Template resolves a version.
 func (f *Fleet) Template(ref ec2.TemplateRef, instanceType string) (ec2.Template, error) {
+	if (ref.ID == "") == (ref.Name == "") {
+		return ec2.Template{}, wire.Errorf("InvalidParameterCombination", "The parameters launchTemplateId and launchTemplateName cannot be used together.")
+	}
 	if ref.ID != LaunchTemplate && ref.Name != "hello" {
 		return ec2.Template{}, wire.Errorf("InvalidLaunchTemplateId.NotFound", "The specified launch template, with template ID %s, does not exist.", ref.ID)
 	}

@@ -75,10 +75,10 @@ func (g *Group) launch(ctx context.Context, w World, n int, cause func(i int) st
 			}, now)
 			a.close(Failed, message, now)
 			delete(g.byID, a.ID)
-			g.Retry = now.Add(w.Pace.Retry)
-			g.wakeAt(g.Retry)
+			g.launchFailed(w, now)
 			return started
 		}
+		g.Failures = 0
 		for _, l := range launched {
 			a := g.begin(Activity{
 				Description: "Launching a new EC2 instance: " + l.ID,

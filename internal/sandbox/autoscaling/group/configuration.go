@@ -84,21 +84,27 @@ func (c Configuration) Floating() bool {
 	return slices.ContainsFunc(c.Choices(), func(ch Choice) bool { return ch.Template.Floating() })
 }
 
-// matches is whether the instance is what the configuration would launch now:
-// the same launch template version, and one of the instance types.
-func (c Configuration) matches(m *Member, fleet Fleet) bool {
-	if c.LaunchConfiguration != "" {
-		return m.LaunchConfiguration == c.LaunchConfiguration
+// wanted is what the configuration would launch now. Choices that do not exist
+// are none.
+func (c Configuration) wanted(fleet Fleet) []Template {
+	var all []Template
+	for _, choice := range c.Choices() {
+		t, err := fleet.Template(choice.Template, choice.InstanceType)
+		if err != nil {
+			continue
+		}
+		if choice.InstanceType != "" {
+			t.InstanceType = choice.InstanceType
+		}
+		all = append(all, t)
 	}
-	return slices.ContainsFunc(c.Choices(), func(ch Choice) bool {
-		t, err := fleet.Template(ch.Template, ch.InstanceType)
-		if err != nil || t.ID != m.Template.ID || t.Version != m.Template.Version {
-			return false
-		}
-		want := t.InstanceType
-		if ch.InstanceType != "" {
-			want = ch.InstanceType
-		}
-		return want == m.Type
+	return all
+}
+
+// matches is whether the instance has the same launch template version as one
+// that is wanted, and its instance type.
+func (m *Member) matches(wanted []Template) bool {
+	return slices.ContainsFunc(wanted, func(t Template) bool {
+		return t.ID == m.Template.ID && t.Version == m.Template.Version && t.InstanceType == m.Type
 	})
 }

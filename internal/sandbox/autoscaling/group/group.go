@@ -42,8 +42,10 @@ type Group struct {
 	// Replaced is how many unhealthy instances were found that have no
 	// replacement yet.
 	Replaced int `json:",omitempty"`
-	// Retry is when to launch again after a launch that failed.
-	Retry time.Time `json:",omitzero"`
+	// Failures counts the launches that failed since one did not, and Retry is
+	// when to try again.
+	Failures int       `json:",omitempty"`
+	Retry    time.Time `json:",omitzero"`
 
 	tally  tally
 	agenda agenda
@@ -142,6 +144,13 @@ func (g *Group) Notice(id string, now time.Time) bool {
 
 // Gone is whether a group that is being deleted has no instance left.
 func (g *Group) Gone() bool { return g.Deleting && len(g.Members) == 0 }
+
+// launchFailed puts the next launch off, each time for longer.
+func (g *Group) launchFailed(w World, now time.Time) {
+	g.Retry = now.Add(w.Pace.Retry << min(g.Failures, 4))
+	g.Failures++
+	g.wakeAt(g.Retry)
+}
 
 // wakeAt has the group stepped by t at the latest.
 func (g *Group) wakeAt(t time.Time) {

@@ -42,7 +42,7 @@ func (g *Group) lookPending(ctx context.Context, w World, m *Member, now time.Ti
 		g.lookInService(w, m, now)
 	default:
 		g.end(m, Failed, fmt.Sprintf("Instance became unhealthy while waiting for instance to be in InService state. Termination Reason: the instance is %s", state), now)
-		g.Retry = now.Add(w.Pace.Retry)
+		g.launchFailed(w, now)
 		g.change(m, func(m *Member) {
 			m.Lifecycle = Terminating
 			m.Parting = true

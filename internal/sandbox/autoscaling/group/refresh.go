@@ -164,11 +164,11 @@ func (g *Group) refresh(ctx context.Context, w World, now time.Time) bool {
 
 // outdate decides at the start which members are to be replaced.
 func (g *Group) outdate(ctx context.Context, w World, r *Refresh, now time.Time) {
-	target := r.target(g)
+	wanted := r.target(g).wanted(w.Fleet)
 	var out []*Member
 	g.mark(func(m *Member) bool {
 		switch {
-		case r.SkipMatching && target.matches(m, w.Fleet):
+		case r.SkipMatching && m.matches(wanted):
 			return false
 		case m.Protected && r.ProtectedWay == WayIgnore:
 			return false

@@ -105,7 +105,7 @@ func (g *Group) zoneHead(w World, r *Refresh, zone string) *Member {
 		switch {
 		case m == nil || !m.Outdated || m.Lifecycle == Terminating:
 			queue = queue[1:]
-		case r.SkipMatching && r.Rollback == nil && r.target(g).Floating() && r.target(g).matches(m, w.Fleet):
+		case r.SkipMatching && r.Rollback == nil && r.target(g).Floating() && m.matches(r.target(g).wanted(w.Fleet)):
 			g.change(m, func(m *Member) { m.Outdated = false })
 			queue = queue[1:]
 		case m.Protected && r.ProtectedWay == WayIgnore:
