@@ -13,17 +13,8 @@ type Stopwatch struct {
 	took map[string]time.Duration
 }
 
-// Took is how long a stage took so far.
-func (w *Stopwatch) Took(stage string) time.Duration { return w.took[stage] }
-
-// Stages has the seconds of every stage.
-func (w *Stopwatch) Stages() map[string]float64 {
-	seconds := map[string]float64{}
-	for stage, took := range w.took {
-		seconds[stage] = took.Seconds()
-	}
-	return seconds
-}
+// Of is how long a stage took so far.
+func (w *Stopwatch) Of(stage string) time.Duration { return w.took[stage] }
 
 // Start starts the clock of a stage and gives the function that stops it.
 func (w *Stopwatch) Start(stage string) (stop func()) {

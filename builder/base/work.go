@@ -33,7 +33,7 @@ type Work struct {
 	// Disk is the path of the disk that is baked. After the last step it is
 	// unmounted and its filesystem clean.
 	Disk string
-	// Took is how long each stage took: "base", "copy" and "bake".
+	// Took knows how long each stage took: "base", "copy" and "bake".
 	Took Stopwatch
 
 	baking *bake.Baking

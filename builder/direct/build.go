@@ -1,6 +1,9 @@
 package direct
 
 import (
+	"fmt"
+	"strings"
+
 	"github.com/aws/aws-sdk-go-v2/service/ebs"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
@@ -45,6 +48,18 @@ func (b *build) result(state multistep.StateBag) error {
 	return base.Result(state)
 }
 
+// stages are those of a build, in their order.
+var stages = []string{"base", "copy", "bake", "scan", "upload", "complete", "register"}
+
+// timing is how long each stage took, as a line.
+func (b *build) timing() string {
+	var parts []string
+	for _, stage := range stages {
+		parts = append(parts, fmt.Sprintf("%s %.2f s", stage, b.work.Took.Of(stage).Seconds()))
+	}
+	return "Stages: " + strings.Join(parts, ", ")
+}
+
 // stats are the figures of the build, for those who compare builds.
 func (b *build) stats() map[string]any {
 	stats := map[string]any{
@@ -53,8 +68,8 @@ func (b *build) stats() map[string]any {
 		"blocks_uploaded": b.uploaded,
 		"bytes_uploaded":  b.uploaded * blocks.Size,
 	}
-	for stage, seconds := range b.work.Took.Stages() {
-		stats["seconds_"+stage] = seconds
+	for _, stage := range stages {
+		stats["seconds_"+stage] = b.work.Took.Of(stage).Seconds()
 	}
 	return stats
 }

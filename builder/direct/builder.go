@@ -41,6 +41,7 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 	if err := build.result(state); err != nil {
 		return nil, err
 	}
+	ui.Say(build.timing())
 	region := build.work.Wish.AWS.Region
 	return &image.Artifact{
 		AMIs: map[string]string{region: build.ami},

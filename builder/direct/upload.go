@@ -133,7 +133,7 @@ func (s *stepUpload) upload(ctx context.Context, disk *os.File, l lineage) error
 	}
 	stop()
 	s.ui.Say(fmt.Sprintf("  uploaded %d of %d changed blocks (%.1f MiB) in %.1f s",
-		s.uploaded, len(s.changed), float64(s.uploaded)*blocks.Size/(1<<20), s.work.Took.Took("upload").Seconds()))
+		s.uploaded, len(s.changed), float64(s.uploaded)*blocks.Size/(1<<20), s.work.Took.Of("upload").Seconds()))
 	return nil
 }
 
