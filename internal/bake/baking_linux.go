@@ -93,6 +93,12 @@ func (k *Baking) mountRoot(ctx context.Context) (err error) {
 	if err := checker(r.kind).find(); err != nil {
 		return err
 	}
+	grown := k.bake.Size > info.Size()
+	if grown {
+		if r.partition, err = disk.Grow(image, k.bake.Size, r.partition); err != nil {
+			return err
+		}
+	}
 	if r.loop, err = disk.Attach(image, r.partition, false); err != nil {
 		return err
 	}
@@ -101,8 +107,26 @@ func (k *Baking) mountRoot(ctx context.Context) (err error) {
 	if err := k.mount(ctx, r, mountOptions[r.kind].write); err != nil {
 		return fmt.Errorf("%s: %w", image.Name(), err)
 	}
-	k.held, err = k.open()
-	return err
+	if k.held, err = k.open(); err != nil {
+		return err
+	}
+	if grown {
+		return k.growFilesystem(ctx)
+	}
+	return nil
+}
+
+// growFilesystem makes the mounted filesystem fill its partition.
+func (k *Baking) growFilesystem(ctx context.Context) error {
+	argv := map[string][]string{
+		"xfs":   {"xfs_growfs", k.top},
+		"ext4":  {"resize2fs", k.root.loop.Device()},
+		"btrfs": {"btrfs", "filesystem", "resize", "max", k.top},
+	}[k.root.kind]
+	if _, err := k.ns.run(ctx, "", argv...); err != nil {
+		return fmt.Errorf("grow the %s filesystem of %s to the new size of the disk: %w", k.root.kind, k.bake.Disk, err)
+	}
+	return nil
 }
 
 // unmountRoughly ends the namespace, and the mount with it.

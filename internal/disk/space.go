@@ -16,4 +16,3 @@ func (e *FullError) Error() string {
 	}
 	return fmt.Sprintf("the local filesystem has no room for %s: %d bytes are needed, %d are free; make room there, or set PACKER_CACHE_DIR to a directory with more", e.Path, e.Need, e.Free)
 }
-
