@@ -151,18 +151,27 @@ func (s *Sandbox) port() int { return s.listener.Addr().(*net.TCPAddr).Port }
 // Serve answers calls until ctx ends. Calls that are under way then have a few
 // seconds to end.
 func (s *Sandbox) Serve(ctx context.Context) error {
+	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		if s.server.Shutdown(ending) != nil {
-			_ = s.server.Close() // only what was cut off could tell of it
-		}
+		defer close(ended)
+		s.endCalls(context.WithoutCancel(ctx))
 	})
-	defer stop()
-	if err := s.server.Serve(s.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+	err := s.server.Serve(s.listener)
+	if !stop() {
+		<-ended
+	}
+	if err != nil && !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve %s: %w", s.URL(), err)
 	}
 	return nil
+}
+
+func (s *Sandbox) endCalls(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if s.server.Shutdown(ctx) != nil {
+		_ = s.server.Close() // only what was cut off could tell of it
+	}
 }
 
 func (s *Sandbox) onClose(undo func() error) { s.closers = append(s.closers, undo) }

@@ -212,6 +212,7 @@ func TestOptionsThatAreRefused(t *testing.T) {
 		{"machines", func(o *sandbox.Options) { o.Machines = "qemu" }, "container or none"},
 		{"profile", func(o *sandbox.Options) { o.Profile = "slow" }, "instant or typical"},
 		{"time scale", func(o *sandbox.Options) { o.TimeScale = -1 }, "above 0"},
+		{"a region", func(o *sandbox.Options) { o.Regions, o.BaseDisk = []string{"../up"}, "sandbox.go" }, "no region"},
 		{"base disk", func(o *sandbox.Options) { o.BaseDisk = "/nowhere" }, "example/base/build"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

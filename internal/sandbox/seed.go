@@ -62,6 +62,11 @@ func (s *Sandbox) seed(ctx context.Context, options Options) error {
 	if len(regions) == 0 {
 		regions = []string{DefaultRegion}
 	}
+	for _, region := range regions {
+		if !api.IsRegion(region) {
+			return fmt.Errorf("make the base image in %q: this is no region; give names such as %s", region, DefaultRegion)
+		}
+	}
 	var missing []string
 	s.books.Read(func() {
 		for _, region := range regions {

@@ -2,6 +2,8 @@ package api
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
 	"time"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
@@ -12,6 +14,12 @@ const (
 	Account = "123456789012" // everybody who calls
 	Amazon  = "137112412989" // owns the public images, as Amazon Linux's owner does
 )
+
+// regionName keeps regions to what may be a folder's name.
+var regionName = regexp.MustCompile(`^[a-z]{2,3}(-[a-z]+)+-[0-9]{1,2}$`)
+
+// IsRegion tells whether a name is that of a region, as far as its form says.
+func IsRegion(name string) bool { return regionName.MatchString(name) }
 
 // Call is one call of an operation.
 type Call struct {
@@ -46,7 +54,12 @@ func (c *Call) Begin(service, operation string) {
 
 // On notes resources that the operation is done to.
 func (c *Call) On(arns ...string) {
-	c.Actions[0].Resources = append(c.Actions[0].Resources, arns...)
+	first := &c.Actions[0]
+	for _, arn := range arns {
+		if !slices.Contains(first.Resources, arn) {
+			first.Resources = append(first.Resources, arn)
+		}
+	}
 }
 
 // Needs notes a further IAM action that the caller must be permitted.

@@ -84,7 +84,8 @@ func (s *Store) load() error {
 	close(written)
 	for s.next = 0; int(s.next+1)*len(freeSlot) <= len(index); s.next++ {
 		digest := Digest(index[int(s.next)*len(freeSlot):])
-		if digest == freeSlot {
+		_, twice := s.blocks[digest] // it was being freed when it was stored anew
+		if digest == freeSlot || twice {
 			s.free = append(s.free, s.next)
 			continue
 		}
@@ -225,32 +226,46 @@ func (s *Store) Release(digest Digest) {
 		return
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if e := s.blocks[digest]; e != nil {
-		if e.references--; e.references <= 0 {
-			s.drop(digest, e)
-		}
+	e := s.blocks[digest]
+	unused := false
+	if e != nil {
+		e.references--
+		unused = e.references == 0
+	}
+	if unused {
+		delete(s.blocks, digest)
+	}
+	s.mu.Unlock()
+	if unused {
+		s.vacate(e.slot)
 	}
 }
 
 // Sweep frees all blocks that have no reference.
 func (s *Store) Sweep() {
+	var slots []int64
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	for digest, e := range s.blocks {
 		if e.references == 0 {
-			s.drop(digest, e)
+			delete(s.blocks, digest)
+			slots = append(slots, e.slot)
 		}
+	}
+	s.mu.Unlock()
+	for _, slot := range slots {
+		s.vacate(slot)
 	}
 }
 
-// drop frees a block's slot. Where that fails the slot is lost until the
-// store is opened and swept again, which harms nothing.
-func (s *Store) drop(digest Digest, e *entry) {
-	delete(s.blocks, digest)
-	if s.mark(e.slot, freeSlot) == nil && punch(s.data, e.slot*Size, Size) == nil {
-		s.free = append(s.free, e.slot)
+// vacate frees a slot whose block is gone. Where that fails the slot is lost
+// until the store is opened and swept again, which harms nothing.
+func (s *Store) vacate(slot int64) {
+	if s.mark(slot, freeSlot) != nil || punch(s.data, slot*Size, Size) != nil {
+		return
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free = append(s.free, slot)
 }
 
 // IsZero tells whether all bytes of a block are zero.

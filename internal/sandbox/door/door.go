@@ -6,6 +6,7 @@ package door
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -72,10 +73,20 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	protocol, response, err := d.answer(r, call)
 	if err != nil {
 		response = protocol.EncodeError(call.RequestID, err)
+		drain(r)
 	}
 	// The log first: who has got the answer finds the call in the log.
 	d.log.Add(call, r, response.Status, err, time.Since(begin))
 	_ = response.WriteTo(w) // who has hung up does not want the answer
+}
+
+// longest is more than any request that is answered.
+const longest = 8 << 20
+
+// drain reads the rest of a request that is refused. A client that is still
+// sending would otherwise find its connection cut off, and not the answer.
+func drain(r *http.Request) {
+	_, _ = io.CopyN(io.Discard, r.Body, longest) // the answer is sent in any case
 }
 
 // answer carries a request out. The protocol, in which an error is to be

@@ -3,9 +3,9 @@ package door
 import (
 	"net"
 	"net/http"
-	"regexp"
 	"strings"
 
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
 )
 
@@ -15,9 +15,6 @@ type scope struct {
 	region    string
 	service   string
 }
-
-// regionName keeps regions to what may be a folder's name.
-var regionName = regexp.MustCompile(`^[a-z]{2,3}(-[a-z]+)+-[0-9]{1,2}$`)
 
 // credentialScope reads the scope of a SigV4 signature. The signature itself is
 // not verified: any credentials will do. It must be in a header, because a
@@ -41,7 +38,7 @@ func credentialScope(r *http.Request) (scope, error) {
 	if len(parts) != 5 || parts[0] == "" || parts[4] != "aws4_request" {
 		return scope{}, incomplete("Credential must be KEY/DATE/REGION/SERVICE/aws4_request")
 	}
-	if !regionName.MatchString(parts[2]) {
+	if !api.IsRegion(parts[2]) {
 		return scope{}, wire.Errorf("SignatureDoesNotMatch", "Credential should be scoped to a valid region, not '%s'", parts[2]).With(http.StatusForbidden)
 	}
 	return scope{accessKey: parts[0], region: parts[2], service: parts[3]}, nil

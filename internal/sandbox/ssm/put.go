@@ -148,7 +148,7 @@ func (in *putParameterInput) checkValue(after *parameter) error {
 	case after.DataType != "text" && after.DataType != imageData:
 		return invalid("The data type %s is not one of text, aws:ec2:image", after.DataType)
 	case after.DataType == imageData && !imageForm.MatchString(in.Value):
-		return invalid("The value %.32q of a parameter of the data type aws:ec2:image is not the id of an AMI", in.Value)
+		return invalid("The value of a parameter of the data type aws:ec2:image must be the id of an AMI")
 	case after.AllowedPattern == "":
 		return nil
 	}

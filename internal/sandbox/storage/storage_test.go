@@ -2,7 +2,9 @@ package storage
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -58,30 +60,49 @@ func disk(t *testing.T, blocks map[int]byte) string {
 	return f.Name()
 }
 
-// sameDisk compares two files where either has data.
+// sameDisk compares two disks where either has data.
 func sameDisk(t *testing.T, a, b string) {
 	t.Helper()
-	fa, err := os.Open(a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = fa.Close() }()
-	fb, err := os.Open(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = fb.Close() }()
 	bufA, bufB := make([]byte, block.Size), make([]byte, block.Size)
-	for index := 0; ; index++ {
-		n, errA := io.ReadFull(fa, bufA)
-		m, errB := io.ReadFull(fb, bufB)
-		if n != m || !bytes.Equal(bufA[:n], bufB[:m]) {
-			t.Fatalf("block %d of %s and %s differ", index, a, b)
-		}
-		if errA != nil || errB != nil {
-			return
+	fa, fb := openDisk(t, a), openDisk(t, b)
+	for index := range maps.Keys(data(t, fa, fb)) {
+		n, errA := fa.ReadAt(bufA, index*block.Size)
+		m, errB := fb.ReadAt(bufB, index*block.Size)
+		if n != m || errA != errB || !bytes.Equal(bufA[:n], bufB[:m]) {
+			t.Fatalf("block %d of %s and %s differ (%v, %v)", index, a, b, errA, errB)
 		}
 	}
+}
+
+func openDisk(t *testing.T, path string) *os.File {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+// data gives the blocks in which any of the files has data.
+func data(t *testing.T, files ...*os.File) map[int64]bool {
+	t.Helper()
+	blocks := map[int64]bool{}
+	for _, f := range files {
+		for offset := int64(0); ; {
+			from, to, err := block.NextData(f, offset)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for offset = from / block.Size * block.Size; offset < to; offset += block.Size {
+				blocks[offset/block.Size] = true
+			}
+		}
+	}
+	return blocks
 }
 
 func importDisk(t *testing.T, s *Store, books *state.Books, blocks map[int]byte) (*Snapshot, string) {
@@ -207,13 +228,8 @@ func TestNeverWrittenBlocksReadAsNoise(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f, err := os.Open(volume)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = f.Close() }()
 		buf := make([]byte, 2*block.Size)
-		if _, err := io.ReadFull(f, buf); err != nil {
+		if _, err := io.ReadFull(openDisk(t, volume), buf); err != nil {
 			t.Fatal(err)
 		}
 		return buf

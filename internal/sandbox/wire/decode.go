@@ -3,7 +3,6 @@ package wire
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -25,17 +24,19 @@ type (
 	text   string
 )
 
-// The ways in which a tree can fail to fit a struct. Each protocol says them
-// with its own codes.
-var (
-	errUnknown  = errors.New("unknown parameter")
-	errMissing  = errors.New("missing parameter")
-	errMismatch = errors.New("value does not fit")
+// way is a way in which a tree can fail to fit a struct. Each protocol says it
+// with a code of its own.
+type way string
+
+const (
+	unknown    way = "unknown parameter"
+	missing    way = "missing parameter"
+	mismatched way = "value does not fit"
 )
 
-// misfit is one of the ways, at the path of the parameter.
+// misfit is the way, at the path of the parameter.
 type misfit struct {
-	way    error
+	way    way
 	path   string
 	detail string
 }
@@ -55,7 +56,7 @@ func decodeStruct(v reflect.Value, o object, path string) error {
 		value, ok := o[f.in]
 		if !ok || value == nil {
 			if f.required {
-				return &misfit{way: errMissing, path: join(path, f.in)}
+				return &misfit{way: missing, path: join(path, f.in)}
 			}
 			known[f.in] = true
 			continue
@@ -67,7 +68,7 @@ func decodeStruct(v reflect.Value, o object, path string) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(o)) {
 		if !known[name] {
-			return &misfit{way: errUnknown, path: join(path, name)}
+			return &misfit{way: unknown, path: join(path, name)}
 		}
 	}
 	return nil
@@ -178,7 +179,7 @@ func decodeBytes(v reflect.Value, value any, path string) error {
 			return nil
 		}
 	}
-	return mismatch(path, value, "base64")
+	return &misfit{way: mismatched, path: path, detail: ": expected base64"} // it may be a secret
 }
 
 // asText gives a value that is untyped text, or of JSON's type J.
@@ -207,7 +208,7 @@ func mismatch(path string, value any, want string) error {
 	case text, string, json.Number, bool:
 		detail = fmt.Sprintf(": expected %s, got %.64q", want, fmt.Sprint(value))
 	}
-	return &misfit{way: errMismatch, path: path, detail: detail}
+	return &misfit{way: mismatched, path: path, detail: detail}
 }
 
 func join(path, name string) string {

@@ -25,9 +25,10 @@
 // may be empty or left off. Without a name a field is called as in Go; in
 // responses of EC2 its first letter is small. Where AWS calls the elements of a
 // list in XML otherwise than usual, the name in responses says so:
-// "groupSet>groupId". A field tagged "-" is not on the wire. The fields of an embedded struct count as the outer struct's.
-// Fields may be strings, booleans, integers, float64, time.Time, []byte
-// (base64), structs, and pointers to and slices of these.
+// "groupSet>groupId". A field tagged "-" is not on the wire. The fields of an
+// embedded struct count as the outer struct's. Fields may be strings, booleans,
+// integers, float64, time.Time, []byte (base64), structs, and pointers to and
+// slices of these.
 //
 // RESTJSON knows four more tags, each holding the name on the wire:
 // `path:"SnapshotId"`, `query:"pageToken"`, `header:"x-amz-Checksum"`, and

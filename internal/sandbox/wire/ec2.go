@@ -37,9 +37,9 @@ func ec2Misfit(err error) error {
 		return err
 	}
 	switch m.way {
-	case errUnknown:
+	case unknown:
 		return Errorf("UnknownParameter", "The parameter %s is not recognized by the sandbox", m.path)
-	case errMissing:
+	case missing:
 		return Errorf("MissingParameter", "The request must contain the parameter %s", m.path)
 	}
 	return Errorf("InvalidParameterValue", "The value of the parameter %s is invalid%s", m.path, m.detail)

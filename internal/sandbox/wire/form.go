@@ -48,14 +48,14 @@ func formTree(form url.Values, wrapper string) (object, error) {
 			continue
 		}
 		if len(form[name]) > 1 {
-			return nil, &misfit{way: errMismatch, path: name, detail: ": given more than once"}
+			return nil, &misfit{way: mismatched, path: name, detail: ": given more than once"}
 		}
 		levels := strings.Split(name, ".")
 		if len(levels) > maxLevels {
-			return nil, &misfit{way: errUnknown, path: name}
+			return nil, &misfit{way: unknown, path: name}
 		}
 		if !plant(tree, levels, text(form[name][0])) {
-			return nil, &misfit{way: errMismatch, path: name, detail: ": given both as a value and as a structure"}
+			return nil, &misfit{way: mismatched, path: name, detail: ": given both as a value and as a structure"}
 		}
 	}
 	for name, value := range tree {

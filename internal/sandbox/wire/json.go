@@ -74,9 +74,9 @@ func jsonMisfit(err error) error {
 		return err
 	}
 	switch m.way {
-	case errUnknown:
+	case unknown:
 		return Errorf("ValidationException", "The parameter %s is not recognized by the sandbox", m.path)
-	case errMissing:
+	case missing:
 		return Errorf("ValidationException", "Value null at '%s' failed to satisfy constraint: Member must not be null", m.path)
 	}
 	return Errorf("SerializationException", "The value at %s does not fit%s", m.path, m.detail)

@@ -33,9 +33,9 @@ func queryMisfit(err error) error {
 		return err
 	}
 	switch m.way {
-	case errUnknown:
+	case unknown:
 		return Errorf("ValidationError", "The parameter %s is not recognized by the sandbox", m.path)
-	case errMissing:
+	case missing:
 		return Errorf("ValidationError", "The request must contain the parameter %s", m.path)
 	}
 	return Errorf("ValidationError", "The value of the parameter %s does not fit%s", m.path, m.detail)

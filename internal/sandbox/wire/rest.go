@@ -105,7 +105,7 @@ func decodeREST(v reflect.Value, r *http.Request, path object) error {
 		value, ok := take(places[f.place], f)
 		if !ok {
 			if f.required {
-				return &misfit{way: errMissing, path: f.in}
+				return &misfit{way: missing, path: f.in}
 			}
 			continue
 		}
@@ -115,7 +115,7 @@ func decodeREST(v reflect.Value, r *http.Request, path object) error {
 	}
 	for _, place := range []string{"query", "header"} {
 		for _, name := range slices.Sorted(maps.Keys(places[place])) {
-			return &misfit{way: errUnknown, path: name}
+			return &misfit{way: unknown, path: name}
 		}
 	}
 	if raw {
@@ -188,9 +188,9 @@ func restMisfit(err error) error {
 	}
 	message := "The value of " + m.path + " is invalid" + m.detail
 	switch m.way {
-	case errUnknown:
+	case unknown:
 		message = fmt.Sprintf("The parameter %s is not recognized by the sandbox", m.path)
-	case errMissing:
+	case missing:
 		message = fmt.Sprintf("The parameter %s is missing", m.path)
 	}
 	return Errorf("ValidationException", "%s", message).Because("INVALID_PARAMETER_VALUE")
