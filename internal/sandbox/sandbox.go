@@ -178,6 +178,9 @@ func (s *Sandbox) onClose(undo func() error) { s.closers = append(s.closers, und
 
 // Close stops all machines, saves the state and gives everything back.
 func (s *Sandbox) Close() error {
+	if s.clock != nil {
+		s.clock.Stop() // nothing begins any more
+	}
 	var errs []error
 	for _, undo := range slices.Backward(s.closers) {
 		errs = append(errs, undo())

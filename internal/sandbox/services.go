@@ -72,12 +72,7 @@ func (s *Sandbox) open(options Options) error {
 	if v.ebs, err = ebs.New(s.books, s.clock, v.storage, v.ec2); err != nil {
 		return err
 	}
-	if err := s.openGroups(options); err != nil {
-		return err
-	}
-	// First of all to close: nothing begins any more.
-	s.onClose(func() error { s.clock.Stop(); return nil })
-	return nil
+	return s.openGroups(options)
 }
 
 // openGroups opens load balancing and the groups behind it.

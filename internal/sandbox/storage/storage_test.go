@@ -68,7 +68,7 @@ func sameDisk(t *testing.T, a, b string) {
 	for index := range maps.Keys(data(t, fa, fb)) {
 		n, errA := fa.ReadAt(bufA, index*block.Size)
 		m, errB := fb.ReadAt(bufB, index*block.Size)
-		if n != m || errA != errB || !bytes.Equal(bufA[:n], bufB[:m]) {
+		if errors.Join(errA, errB) != nil || n != m || !bytes.Equal(bufA, bufB) {
 			t.Fatalf("block %d of %s and %s differ (%v, %v)", index, a, b, errA, errB)
 		}
 	}
