@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+
 	"github.com/immutable-server/packer-plugin-immutable/internal/acceptance/bakery"
 	"github.com/immutable-server/packer-plugin-immutable/internal/bake"
 	"github.com/immutable-server/packer-plugin-immutable/internal/record"
@@ -32,7 +34,7 @@ func prepare(t *testing.T, o options) (*Provisioner, error) {
 	return p, p.Prepare(map[string]any(o), map[string]any{"packer_builder_type": "immutable-disk", "packer_build_name": "hello"})
 }
 
-func provision(ctx context.Context, t *testing.T, m *bakery.Machine, o options) (said string, err error) {
+func provision(ctx context.Context, t *testing.T, m packersdk.Communicator, o options) (said string, err error) {
 	t.Helper()
 	p, err := prepare(t, o)
 	if err != nil {
@@ -43,7 +45,7 @@ func provision(ctx context.Context, t *testing.T, m *bakery.Machine, o options) 
 	return ui.Said(), err
 }
 
-func mustProvision(ctx context.Context, t *testing.T, m *bakery.Machine, o options) (said string) {
+func mustProvision(ctx context.Context, t *testing.T, m packersdk.Communicator, o options) (said string) {
 	t.Helper()
 	said, err := provision(ctx, t, m, o)
 	if err != nil {
@@ -159,6 +161,18 @@ func TestDependenciesComeFromTheRepository(t *testing.T) {
 		}
 		if cached := m.Sh("find /var/cache/dnf -type f | wc -l"); cached != "0" {
 			t.Errorf("%s files are left in the cache", cached)
+		}
+		leavesNothing(t, m)
+	})
+}
+
+func TestWorksForAUserWithSudo(t *testing.T) {
+	file := rpmtest.Write(t, t.TempDir(), helloPackage("/bin/true"))
+	bakery.Bake(t, bakery.Disk(t), bake.Chroot, func(ctx context.Context, m *bakery.Machine) {
+		user := m.User("baker", "/etc/sudoers.d/baker")
+		mustProvision(ctx, t, user, options{"packages": []string{file}, "services": []string{"hello"}})
+		if got := m.Sh("rpm -q hello; stat -c '%U %a' " + record.Path); got != "hello-2.0-1."+arch()+"\nroot 644" {
+			t.Errorf("in the machine:\n%s", got)
 		}
 		leavesNothing(t, m)
 	})

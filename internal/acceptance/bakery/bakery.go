@@ -4,6 +4,7 @@ package bakery
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/bake"
 	"github.com/immutable-server/packer-plugin-immutable/internal/communicator"
 	"github.com/immutable-server/packer-plugin-immutable/internal/disk"
+	"github.com/immutable-server/packer-plugin-immutable/internal/guest"
 )
 
 // Machine is a machine being baked.
@@ -120,4 +122,42 @@ func (m *Machine) Repository(path, dir string) {
 	if err := m.UploadDir(path, dir+"/", nil); err != nil {
 		m.t.Fatal(err)
 	}
+}
+
+// User makes a user who may become root by sudo, as the file of sudoers says,
+// and a communicator as whom it runs, as ssh would.
+func (m *Machine) User(name, sudoers string) packersdk.Communicator {
+	m.t.Helper()
+	m.Sh("useradd -m " + name)
+	m.Put(sudoers, name+" ALL=(ALL) NOPASSWD:ALL\n")
+	m.Sh("chmod 440 " + sudoers)
+	return user{m, name}
+}
+
+type user struct {
+	*Machine
+	name string
+}
+
+// Start implements packersdk.Communicator.
+func (u user) Start(ctx context.Context, cmd *packersdk.RemoteCmd) error {
+	line := cmd.Command
+	cmd.Command = guest.Quote("su", u.name, "-s", "/bin/sh", "-c", line)
+	return u.Machine.Start(ctx, cmd)
+}
+
+// Upload implements packersdk.Communicator.
+func (u user) Upload(path string, content io.Reader, _ *os.FileInfo) error {
+	text, err := io.ReadAll(content)
+	if err != nil {
+		return err
+	}
+	cmd := &packersdk.RemoteCmd{Command: guest.Quote("sh", "-c", `cat >"$1"`, "sh", path), Stdin: bytes.NewReader(text)}
+	if err := u.Start(context.Background(), cmd); err != nil {
+		return err
+	}
+	if status := cmd.Wait(); status != 0 {
+		return fmt.Errorf("write %s as %s: status %d", path, u.name, status)
+	}
+	return nil
 }
