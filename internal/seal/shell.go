@@ -53,8 +53,8 @@ esac
 rm -f /etc/shadow-
 `
 
-// journal stops journald where it can't be told to let go (before systemd
-// 246), so that it does not write its files again.
+// journal stops journald where it can't be told to let go, as on Amazon
+// Linux 2, so that it does not write its files again.
 const journal = `
 if [ $booted = yes ] && ! journalctl --relinquish-var 2>/dev/null; then
   systemctl stop systemd-journald.socket systemd-journald-dev-log.socket systemd-journald-audit.socket systemd-journald.service 2>/dev/null || true
