@@ -62,10 +62,15 @@ func (r *region) createImage(c *api.Call, in *createImageInput) (*createImageOut
 	}
 	made.BlockDevices = devices
 	r.Images[made.Id] = made
+	readAll := func(ctx context.Context) {
+		for _, one := range readings {
+			r.service.read(ctx, r.name, one.snapshotID, one.volumeID)
+		}
+	}
 	if in.NoReboot || i.State == Stopped {
-		r.service.background(snapshotTime, func(ctx context.Context) { r.service.finishImage(ctx, r.name, made.Id, readings) })
+		r.service.background(0, readAll)
 	} else {
-		r.service.runs.pause(r, i, func(ctx context.Context) { r.service.finishImage(ctx, r.name, made.Id, readings) })
+		r.service.runs.pause(r, i, readAll)
 	}
 	return &createImageOutput{made.Id}, nil
 }
@@ -119,30 +124,25 @@ func (r *region) snapshotDevices(i *instance, imageID string, requested []blockD
 	return complete, readings, nil
 }
 
-// finishImage makes the snapshots of an image and completes it. The books must
-// not be held.
-func (s *Service) finishImage(ctx context.Context, regionName, id string, readings []reading) {
-	for _, one := range readings {
-		s.read(ctx, regionName, one.snapshotID, one.volumeID)
-	}
-	s.books.Do(func() { s.in(regionName).imageDone(id) })
-}
-
-// imageDone ends the making of an image, unless it was deregistered: it is
-// available, or has failed with a snapshot of its.
+// imageDone ends the making of an image, unless it was deregistered, or has a
+// snapshot that is still pending: it is available, or has failed with one of
+// its snapshots.
 func (r *region) imageDone(id string) {
 	i := r.Images[id]
 	if i == nil || i.State != imagePending {
 		return
 	}
-	i.State = imageAvailable
+	state, reason := imageAvailable, ""
 	for _, snapshotID := range i.snapshots() {
 		s := r.service.store.In(r.name).Snapshots[snapshotID]
 		switch {
 		case s == nil:
-			i.State, i.StateReason = imageFailed, fmt.Sprintf("The snapshot %s was deleted", snapshotID)
-		case s.State != storage.Completed:
-			i.State, i.StateReason = imageFailed, fmt.Sprintf("The snapshot %s is %s: %s", snapshotID, s.State, s.StateMessage)
+			state, reason = imageFailed, fmt.Sprintf("The snapshot %s was deleted", snapshotID)
+		case s.State == storage.Pending:
+			return
+		case s.State == storage.Failed:
+			state, reason = imageFailed, fmt.Sprintf("The snapshot %s failed: %s", snapshotID, s.StateMessage)
 		}
 	}
+	i.State, i.StateReason = state, reason
 }

@@ -29,8 +29,9 @@ func (r *region) begin(v *volume, description string, with tags) *storage.Snapsh
 	return made
 }
 
-// read fills a snapshot that was begun and completes it. The volume is read as
-// it is then; a machine that runs goes on writing. The books must not be held.
+// read reads the volume of a snapshot that was begun, at once, and completes
+// the snapshot when AWS would have. A machine that runs goes on writing
+// meanwhile. The books must not be held.
 func (s *Service) read(ctx context.Context, regionName, snapshotID, volumeID string) {
 	blocks, err := s.contents(ctx, regionName, volumeID)
 	s.books.Do(func() {
@@ -40,22 +41,30 @@ func (s *Service) read(ctx context.Context, regionName, snapshotID, volumeID str
 				r.removeVolume(v)
 			}
 		}
-		made := s.store.In(regionName).Snapshots[snapshotID]
-		switch {
-		case made == nil:
-			if blocks != nil {
-				blocks.Release()
-			}
-			return
-		case err != nil:
-			s.store.Fail(made, err.Error())
-		default:
-			err = s.store.Complete(regionName, made, blocks, r.now())
-		}
-		if err != nil {
-			s.report(err)
-		}
+		s.takes(snapshotTime, r, func(r *region) { r.completeSnapshot(snapshotID, blocks, err) })
 	})
+}
+
+// completeSnapshot gives a snapshot what was read of its volume, or the error
+// of reading it, and completes the images that wait for it.
+func (r *region) completeSnapshot(id string, blocks *storage.Blocks, err error) {
+	made := r.service.store.In(r.name).Snapshots[id]
+	switch {
+	case err != nil && made != nil:
+		r.service.store.Fail(made, err.Error())
+	case err == nil && made == nil: // it was deleted meanwhile
+		blocks.Release()
+	case err == nil:
+		err = r.service.store.Complete(r.name, made, blocks, r.now())
+	}
+	if err != nil {
+		r.service.report(err)
+	}
+	for _, i := range r.Images {
+		if slices.Contains(i.snapshots(), id) {
+			r.imageDone(i.Id)
+		}
+	}
 }
 
 // contents gives what a volume holds: what its file does, or where it has no
@@ -102,7 +111,7 @@ func (r *region) createSnapshot(c *api.Call, in *createSnapshotInput) (*snapshot
 	c.On(r.arn("volume", v.Id), r.arn("snapshot", made.Id))
 	r.tagOnCreate(c, tagged)
 	it := snapshot{made}.item()
-	r.service.background(snapshotTime, func(ctx context.Context) { r.service.read(ctx, r.name, made.Id, v.Id) })
+	r.service.background(0, func(ctx context.Context) { r.service.read(ctx, r.name, made.Id, v.Id) })
 	return &it, nil
 }
 
@@ -174,7 +183,7 @@ func (r *region) createSnapshots(c *api.Call, in *createSnapshotsInput) (*create
 		out.Snapshots = append(out.Snapshots, snapshotInfo{
 			it.Description, it.Encrypted, it.OwnerId, it.Progress, it.SnapshotId, it.StartTime, it.State, it.Tags, it.VolumeId, it.VolumeSize,
 		})
-		r.service.background(snapshotTime, func(ctx context.Context) { r.service.read(ctx, r.name, made.Id, v.Id) })
+		r.service.background(0, func(ctx context.Context) { r.service.read(ctx, r.name, made.Id, v.Id) })
 	}
 	return out, nil
 }

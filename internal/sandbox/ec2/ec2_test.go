@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -42,7 +43,7 @@ func newWorldOn(t *testing.T, clock *clock.Clock, host machine.Host) *world {
 	w.store = w.service.store
 	t.Cleanup(func() {
 		clock.Stop()
-		w.service.Close(t.Context())
+		w.service.Close(context.Background())
 	})
 	w.config = doortest.Serve(t, w.books, clock, w.service.API())
 	w.Client = ec2.NewFromConfig(w.config)
@@ -272,4 +273,17 @@ func runOne(t *testing.T, s *Service) string {
 		t.Fatal(err)
 	}
 	return members[0].ID
+}
+
+// reopen gives a service that knows what one that is closed knew, as New gives
+// it, but for the books, which cannot be opened twice.
+func reopen(closed *Service) *Service {
+	s := &Service{
+		books: closed.books, clock: closed.clock, store: closed.store, pages: closed.pages, addresses: newAddresses(),
+		parameter: closed.parameter, report: closed.report, real: closed.real,
+	}
+	s.context, s.cancel = context.WithCancel(context.Background())
+	s.runs = newMachines(s, closed.runs.host)
+	s.heralds = &heralds{subscribers: map[*subscriber]struct{}{}, spawn: s.spawn}
+	return s
 }

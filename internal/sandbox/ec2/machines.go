@@ -66,8 +66,9 @@ func (m *machines) launch(ctx context.Context, regionName, id string, one *run) 
 		return
 	}
 	launched, err := m.prepareAndLaunch(ctx, regionName, id, one)
-	if ctx.Err() != nil && err != nil {
-		return // the sandbox closes; the instance starts again with it
+	if m.service.closing() {
+		m.abandon(launched)
+		return
 	}
 	m.service.books.Do(func() {
 		r := m.service.in(regionName)
@@ -86,6 +87,15 @@ func (m *machines) launch(ctx context.Context, regionName, id string, one *run) 
 			m.follow(regionName, id, one)
 		}
 	})
+}
+
+// abandon ends a machine that was launched while the sandbox closes. Its
+// instance starts again with the sandbox.
+func (m *machines) abandon(launched machine.Machine) {
+	if launched != nil {
+		launched.Kill()
+		<-launched.Done()
+	}
 }
 
 // errUnwanted is what a launch ends with when it is not wanted any more.
@@ -234,7 +244,8 @@ func (m *machines) pause(r *region, i *instance, meanwhile func(context.Context)
 // relaunch launches a machine of an instance that counts as running.
 func (m *machines) relaunch(regionName, id string, one *run) {
 	launched, err := m.prepareAndLaunch(m.service.context, regionName, id, one)
-	if m.service.context.Err() != nil && err != nil {
+	if m.service.closing() {
+		m.abandon(launched)
 		return
 	}
 	m.service.books.Do(func() {
@@ -265,19 +276,23 @@ func (m *machines) follow(regionName, id string, one *run) {
 
 // close shuts all machines down. The books must not be held.
 func (m *machines) close(ctx context.Context) {
-	var all sync.WaitGroup
+	up := map[string]machine.Machine{}
 	m.service.books.Read(func() {
 		for id, one := range m.running {
-			if one.machine == nil {
-				continue
+			if one.machine != nil {
+				up[id] = one.machine
 			}
-			all.Go(func() {
-				if err := one.machine.Stop(ctx); err != nil {
-					m.service.report(fmt.Errorf("stop instance %s: %w", id, err))
-				}
-			})
 		}
+		clear(m.running)
 	})
+	var all sync.WaitGroup
+	for id, one := range up {
+		all.Go(func() {
+			if err := one.Stop(ctx); err != nil {
+				m.service.report(fmt.Errorf("stop instance %s: %w", id, err))
+			}
+		})
+	}
 	all.Wait()
 }
 
