@@ -21,6 +21,7 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/ec2"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/elbv2"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
 )
 
 // scaling is the services and AWS's clients of them.
@@ -290,7 +291,7 @@ func TestCancelAndRollback(t *testing.T) {
 func TestRefreshesThatAreRefused(t *testing.T) {
 	serve(t, func(t *testing.T, s *scaling) {
 		s.group(t, 1)
-		s.fleet.Latest, s.fleet.SSM = 3, 3
+		s.fleet.Change(func(f *fleettest.Fleet) { f.Latest, f.SSM = 3, 3 })
 		p := func(change func(*types.RefreshPreferences)) *types.RefreshPreferences {
 			p := &types.RefreshPreferences{}
 			change(p)
@@ -507,7 +508,9 @@ func TestSuspendedProcesses(t *testing.T) {
 
 func TestALaunchThatFailsIsAnActivity(t *testing.T) {
 	serve(t, func(t *testing.T, s *scaling) {
-		s.fleet.Refuse = errors.New("The image id '[ami-1]' does not exist.")
+		s.fleet.Change(func(f *fleettest.Fleet) {
+			f.Refuse = wire.Errorf("InvalidAMIID.NotFound", "The image id '[ami-1]' does not exist.")
+		})
 		s.group(t, 1)
 		a := must(s.DescribeScalingActivities(t.Context(), &as.DescribeScalingActivitiesInput{AutoScalingGroupName: new(name)}))(t).Activities[0]
 		if a.StatusCode != types.ScalingActivityStatusCodeFailed || *a.StatusMessage != "The image id '[ami-1]' does not exist. Launching EC2 instance failed." {

@@ -1,8 +1,6 @@
 package autoscaling
 
 import (
-	"fmt"
-
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/autoscaling/group"
 )
@@ -144,8 +142,9 @@ func (r *region) template(c *api.Call, in launchTemplateSpecification, instanceT
 	if err != nil {
 		return ref, invalid("You must use a valid fully-formed launch template. %v", err)
 	}
-	// A caller must be permitted to run what the group will run.
-	c.Needs("ec2:RunInstances", fmt.Sprintf("arn:aws:ec2:%s:%s:launch-template/%s", c.Region, c.Account, t.ID))
+	// A caller must be permitted to run what the group will run
+	// (https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html).
+	c.Needs("ec2:RunInstances")
 	if t.FromSSM {
 		c.Needs("ssm:GetParameters")
 	}

@@ -261,7 +261,7 @@ type rollbackDetails struct {
 
 // describeInstanceRefreshes lists the latest first.
 func (s *Service) describeInstanceRefreshes(_ context.Context, c *api.Call, in *describeInstanceRefreshesInput) (*describeInstanceRefreshesOutput, error) {
-	_, g, err := s.find(c, in.AutoScalingGroupName)
+	g, err := s.in(c.Region).group(in.AutoScalingGroupName)
 	if err != nil {
 		return nil, err
 	}

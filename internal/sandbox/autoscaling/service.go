@@ -198,13 +198,24 @@ func (s *Service) soon(r *region, g *group.Group) { s.stepAt(r, g, s.clock.Now()
 // find gives a group that is there and notes it as the call's resource.
 func (s *Service) find(c *api.Call, name string) (*region, *group.Group, error) {
 	r := s.in(c.Region)
-	g, ok := r.Groups[name]
-	if !ok || g.Deleting {
+	g, err := r.group(name)
+	if err != nil {
 		c.On(arnOf(c, "*", name))
-		return nil, nil, wire.Errorf("ValidationError", "AutoScalingGroup name not found - AutoScalingGroup '%s' not found", name)
+		return nil, nil, err
 	}
 	c.On(g.ARN)
 	return r, g, nil
+}
+
+// group gives a group that is there. Describe operations call it rather than
+// find: IAM knows no resources of theirs
+// (https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2autoscaling.html).
+func (r *region) group(name string) (*group.Group, error) {
+	g, ok := r.Groups[name]
+	if !ok || g.Deleting {
+		return nil, invalid("AutoScalingGroup name not found - AutoScalingGroup '%s' not found", name)
+	}
+	return g, nil
 }
 
 // arnOf names a group.

@@ -63,9 +63,7 @@ func (r *region) attach(g *group.Group, arns []string, now time.Time) error {
 		return wire.Errorf("LimitExceeded", "The group '%s' can have at most %d target groups", g.Name, maxTargetGroups)
 	}
 	for _, arn := range arns {
-		if err := g.Attach(r.world, arn, now); err != nil {
-			return err
-		}
+		g.Attach(r.world, arn, now)
 	}
 	return nil
 }
@@ -104,9 +102,7 @@ func (s *Service) detachTargetGroups(_ context.Context, c *api.Call, in *targetG
 		}
 	}
 	for _, arn := range in.TargetGroupARNs {
-		if err := g.Detach(r.world, arn); err != nil {
-			return nil, err
-		}
+		g.Detach(r.world, arn)
 	}
 	s.soon(r, g)
 	return &succeeded{}, nil
@@ -177,7 +173,8 @@ func (s *Service) describeTrafficSources(_ context.Context, c *api.Call, in *des
 }
 
 func (s *Service) attached(c *api.Call, name string, asked paging, most int) ([]targetGroupState, string, error) {
-	r, g, err := s.find(c, name)
+	r := s.in(c.Region)
+	g, err := r.group(name)
 	if err != nil {
 		return nil, "", err
 	}

@@ -175,6 +175,9 @@ func TestATargetComesAndGoes(t *testing.T) {
 func TestWaitersAndPaginators(t *testing.T) {
 	serve(t, func(t *testing.T, b *balancing) {
 		lb := b.loadBalancer(t, "hello")
+		if again := b.loadBalancer(t, "hello"); *again.LoadBalancerArn != *lb.LoadBalancerArn {
+			t.Errorf("the same request again made another load balancer %s", *again.LoadBalancerArn)
+		}
 		if got, want := *lb.DNSName, "127.17.214.1"; got != want {
 			t.Errorf("DNSName = %s, want %s, made of port 4566", got, want)
 		}
@@ -237,6 +240,10 @@ func TestWhatIsRefused(t *testing.T) {
 			}},
 			"a name that is taken": {"DuplicateTargetGroupName", func() error {
 				_, err := b.CreateTargetGroup(ctx, &elb.CreateTargetGroupInput{Name: new("used"), Protocol: "HTTP", Port: new(int32(1)), VpcId: new(fleettest.VPC)})
+				return err
+			}},
+			"another load balancer of that name": {"DuplicateLoadBalancerName", func() error {
+				_, err := b.CreateLoadBalancer(ctx, &elb.CreateLoadBalancerInput{Name: new("first"), Subnets: []string{"subnet-a", "subnet-c"}})
 				return err
 			}},
 			"a timeout as long as the interval": {"ValidationError", func() error {

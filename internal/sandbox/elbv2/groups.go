@@ -1,9 +1,6 @@
 package elbv2
 
-import (
-	"fmt"
-	"slices"
-)
+import "slices"
 
 // Groups are the target groups of a region, for Auto Scaling. But for Subscribe
 // the books must be held.
@@ -21,30 +18,24 @@ func (g Groups) Exists(targetGroup string) bool {
 	return ok
 }
 
-// Register adds instances with the target group's port.
-func (g Groups) Register(targetGroup string, ids ...string) error {
+// Register adds an instance with the target group's port.
+func (g Groups) Register(targetGroup, id string) error {
 	tg, err := g.region.targetGroup(targetGroup)
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		if err := g.service.register(g.region, tg, id, tg.Port); err != nil {
-			return fmt.Errorf("register %s with target group %s: %w", id, tg.Name, err)
-		}
-	}
-	return nil
+	return g.service.register(g.region, tg, id, tg.Port)
 }
 
-// Deregister begins to drain instances. Those that are not registered are left out.
-func (g Groups) Deregister(targetGroup string, ids ...string) error {
+// Deregister begins to drain an instance that was registered so. One that is not
+// registered is no error.
+func (g Groups) Deregister(targetGroup, id string) error {
 	tg, err := g.region.targetGroup(targetGroup)
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		if t := tg.at(id, tg.Port); t != nil {
-			g.service.deregister(g.region, tg, t)
-		}
+	if t := tg.at(id, tg.Port); t != nil {
+		g.service.deregister(g.region, tg, t)
 	}
 	return nil
 }

@@ -73,6 +73,7 @@ type loadBalancerState struct{ Code string }
 
 type availabilityZone struct{ ZoneName, SubnetId string }
 
+// createLoadBalancer may be repeated with the same settings.
 func (s *Service) createLoadBalancer(_ context.Context, c *api.Call, in *createLoadBalancerInput) (*loadBalancersOutput, error) {
 	r := s.in(c.Region)
 	kind := map[string]string{"": application, application: application, network: network}[in.Type]
@@ -91,11 +92,6 @@ func (s *Service) createLoadBalancer(_ context.Context, c *api.Call, in *createL
 	if scheme == "" {
 		return nil, wire.Errorf("InvalidScheme", "The scheme '%s' is not valid", in.Scheme)
 	}
-	for _, lb := range r.LoadBalancers {
-		if lb.Name == in.Name {
-			return nil, wire.Errorf("DuplicateLoadBalancerName", "A load balancer with the same name '%s' exists, but with different settings", in.Name)
-		}
-	}
 	places, err := r.places(in.Subnets, kind)
 	if err != nil {
 		return nil, err
@@ -109,6 +105,15 @@ func (s *Service) createLoadBalancer(_ context.Context, c *api.Call, in *createL
 	}
 	if err := lb.Tags.add(c, arn, in.Tags); err != nil {
 		return nil, err
+	}
+	for _, other := range r.LoadBalancers {
+		switch {
+		case other.Name != lb.Name:
+		case other.Type == lb.Type && other.Scheme == lb.Scheme && slices.Equal(other.Subnets, lb.Subnets) && slices.Equal(other.SecurityGroups, lb.SecurityGroups):
+			return &loadBalancersOutput{[]loadBalancerOut{other.describe(c.Now)}}, nil
+		default:
+			return nil, wire.Errorf("DuplicateLoadBalancerName", "A load balancer with the same name '%s' exists, but with different settings", lb.Name)
+		}
 	}
 	n := s.nextAddress()
 	if n == 0 {

@@ -33,7 +33,6 @@ type Service struct {
 
 // page is what the service knows of a region, each by its ARN.
 type page struct {
-	Sequence      int
 	LoadBalancers map[string]*loadBalancer
 	Listeners     map[string]*listener
 	TargetGroups  map[string]*targetGroup
@@ -62,7 +61,7 @@ func New(books *state.Books, clock *clock.Clock, fleet func(region string) ec2.F
 	}
 	s := &Service{books: books, clock: clock, fleet: fleet, plane: plane, port: port, pages: pages, opened: map[string]*region{}}
 	plane.Subscribe(s.healthChanged)
-	books.Read(func() {
+	books.Do(func() {
 		for _, name := range pages.Regions() {
 			if err = s.resume(s.in(name)); err != nil {
 				return
@@ -123,7 +122,10 @@ func (s *Service) resume(r *region) error {
 	for _, tg := range r.TargetGroups {
 		s.plane.Serve(tg.spec(s))
 		for _, t := range tg.all() {
+			m, ok := r.fleet.Member(t.ID)
 			switch {
+			case !ok || m.State == ec2.Terminated:
+				s.remove(r, tg, t)
 			case t.draining():
 				s.removeAt(r, tg, t)
 			case tg.InUse:

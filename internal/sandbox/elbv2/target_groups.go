@@ -82,17 +82,13 @@ type targetGroupOut struct {
 	LoadBalancerArns           []string
 }
 
+// createTargetGroup may be repeated with the same settings.
 func (s *Service) createTargetGroup(_ context.Context, c *api.Call, in *createTargetGroupInput) (*targetGroupsOutput, error) {
 	r := s.in(c.Region)
 	arn := c.ARN("targetgroup/" + in.Name + "/" + unique())
 	c.On(arn)
 	if err := checkName("target group", in.Name); err != nil {
 		return nil, err
-	}
-	for _, tg := range r.TargetGroups {
-		if tg.Name == in.Name {
-			return nil, wire.Errorf("DuplicateTargetGroupName", "A target group with the same name '%s' exists, but with different settings", in.Name)
-		}
 	}
 	if in.TargetType != "" && in.TargetType != "instance" {
 		return nil, invalid("The sandbox does not know target groups of type %s; it knows instance", in.TargetType)
@@ -117,6 +113,15 @@ func (s *Service) createTargetGroup(_ context.Context, c *api.Call, in *createTa
 	}
 	if err := tg.Tags.add(c, arn, in.Tags); err != nil {
 		return nil, err
+	}
+	for _, other := range r.TargetGroups {
+		switch {
+		case other.Name != tg.Name:
+		case other.Protocol == tg.Protocol && other.Port == tg.Port && other.Check == tg.Check:
+			return &targetGroupsOutput{[]targetGroupOut{r.describe(other)}}, nil
+		default:
+			return nil, wire.Errorf("DuplicateTargetGroupName", "A target group with the same name '%s' exists, but with different settings", tg.Name)
+		}
 	}
 	r.TargetGroups[arn] = tg
 	s.plane.Serve(tg.spec(s))

@@ -33,15 +33,16 @@ const LaunchTemplate = "lt-00000000000000001"
 
 // Fleet is an EC2 of one region. Instances are running a second after their launch.
 type Fleet struct {
-	clock *clock.Clock
-
 	mu      sync.Mutex
-	Latest  int64
-	Refuse  error // every launch, when set
-	SSM     int64 // a version whose image is a Systems Manager parameter
+	clock   *clock.Clock
 	n       int
 	members map[string]*ec2.Member
 	heard   []func(ec2.StateChange)
+
+	// What tests change by Change.
+	Latest int64
+	Refuse error // every launch, when set
+	SSM    int64 // a version whose image is a Systems Manager parameter
 }
 
 // New makes a fleet with two versions of the launch template.
@@ -49,8 +50,21 @@ func New(clock *clock.Clock) *Fleet {
 	return &Fleet{clock: clock, Latest: 2, members: map[string]*ec2.Member{}}
 }
 
+// Change lets a test change the fleet's fields.
+func (f *Fleet) Change(how func(f *Fleet)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	how(f)
+}
+
 // Template resolves a version.
 func (f *Fleet) Template(ref ec2.TemplateRef, instanceType string) (ec2.Template, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.template(ref, instanceType)
+}
+
+func (f *Fleet) template(ref ec2.TemplateRef, instanceType string) (ec2.Template, error) {
 	if (ref.ID == "") == (ref.Name == "") {
 		return ec2.Template{}, wire.Errorf("InvalidParameterCombination", "The parameters launchTemplateId and launchTemplateName cannot be used together.")
 	}
@@ -83,7 +97,7 @@ func (f *Fleet) Launch(_ context.Context, o ec2.LaunchOrder) ([]ec2.Member, erro
 	if f.Refuse != nil {
 		return nil, f.Refuse
 	}
-	t, err := f.Template(o.Template, o.InstanceType)
+	t, err := f.template(o.Template, o.InstanceType)
 	if err != nil {
 		return nil, err
 	}
@@ -117,6 +131,8 @@ func (f *Fleet) Reopen(clock *clock.Clock) {
 
 // Terminate ends an instance at once.
 func (f *Fleet) Terminate(_ context.Context, id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.clock.After(0, func() { f.To(id, ec2.Terminated) })
 	return nil
 }

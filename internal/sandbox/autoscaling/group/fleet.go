@@ -28,8 +28,11 @@ type Fleet interface {
 
 // Targets is what a group needs of Elastic Load Balancing.
 type Targets interface {
-	Register(targetGroup string, ids ...string) error
-	Deregister(targetGroup string, ids ...string) error
+	// Register adds an instance that is running; one that is there already is
+	// no error.
+	Register(targetGroup, id string) error
+	// Deregister begins to drain an instance.
+	Deregister(targetGroup, id string) error
 	// Health of one instance in a target group; the zero Health when it is not,
 	// or no longer, registered there.
 	Health(targetGroup, id string) Health

@@ -102,23 +102,19 @@ func (w *world) State(id string) string {
 	return stateTerminated
 }
 
-func (w *world) Register(_ string, ids ...string) error {
-	for _, id := range ids {
-		w.targets[id] = targetHealthy
-		if w.broken[w.version[id]] {
-			w.targets[id] = targetUnhealthy
-		}
+func (w *world) Register(_, id string) error {
+	w.targets[id] = targetHealthy
+	if w.broken[w.version[id]] {
+		w.targets[id] = targetUnhealthy
 	}
 	return nil
 }
 
-func (w *world) Deregister(_ string, ids ...string) error {
-	for _, id := range ids {
-		if w.targets[id] != "" && w.drainEnd[id].IsZero() {
-			w.targets[id] = "draining"
-			w.drainEnd[id] = w.now.Add(w.delay)
-			w.log = append(w.log, "drain")
-		}
+func (w *world) Deregister(_, id string) error {
+	if w.targets[id] != "" && w.drainEnd[id].IsZero() {
+		w.targets[id] = "draining"
+		w.drainEnd[id] = w.now.Add(w.delay)
+		w.log = append(w.log, "drain")
 	}
 	return nil
 }
@@ -256,9 +252,7 @@ func TestAnInstanceIsDrainedBeforeItIsTerminated(t *testing.T) {
 	w := newWorld()
 	w.delay = 30 * time.Second
 	g := w.group(t, 3)
-	if err := g.Attach(w.World(), targetGroup, w.now); err != nil {
-		t.Fatal(err)
-	}
+	g.Attach(w.World(), targetGroup, w.now)
 	w.until(t, g, func() bool { return g.tally.ready == 3 })
 	desired := version("2")
 	g.StartRefresh(&desired, preferences(100, new(110)), w.now)
@@ -312,9 +306,7 @@ func TestARefreshThatDoesNotComeOnFailsAfterAnHour(t *testing.T) {
 			w.broken[2] = true
 			g := w.group(t, 3)
 			g.HealthCheckELB, g.Grace = tc.elb, 60
-			if err := g.Attach(w.World(), targetGroup, w.now); err != nil {
-				t.Fatal(err)
-			}
+			g.Attach(w.World(), targetGroup, w.now)
 			w.until(t, g, func() bool { return g.tally.ready == 3 })
 			desired := version("2")
 			p := preferences(100, new(110))

@@ -6,7 +6,7 @@ import (
 )
 
 // Attach adds a target group and registers the instances in service with it.
-func (g *Group) Attach(w World, arn string, now time.Time) error {
+func (g *Group) Attach(w World, arn string, now time.Time) {
 	i := slices.IndexFunc(g.TargetGroups, func(tg Attachment) bool { return tg.ARN == arn })
 	switch {
 	case i < 0:
@@ -14,33 +14,25 @@ func (g *Group) Attach(w World, arn string, now time.Time) error {
 	case g.TargetGroups[i].Removing:
 		g.TargetGroups[i].Removing = false
 	default:
-		return nil
+		return
 	}
-	if g.suspended(ProcessAddToLoadBalancer) {
-		return nil
+	for _, m := range g.inService() {
+		g.register(w, m)
+		g.agenda.set(m, now)
 	}
-	ids := g.inService()
-	for _, id := range ids {
-		g.agenda.set(g.Members[id], now)
-	}
-	if len(ids) == 0 {
-		return nil
-	}
-	return w.Targets.Register(arn, ids...)
 }
 
 // Detach deregisters the instances from one of the group's target groups, which
 // stays as Removing until they are drained.
-func (g *Group) Detach(w World, arn string) error {
+func (g *Group) Detach(w World, arn string) {
 	i := slices.IndexFunc(g.TargetGroups, func(tg Attachment) bool { return tg.ARN == arn })
 	if i < 0 {
-		return nil
+		return
 	}
 	g.TargetGroups[i].Removing = true
-	if ids := g.inService(); len(ids) > 0 {
-		return w.Targets.Deregister(arn, ids...)
+	for _, m := range g.inService() {
+		_ = w.Targets.Deregister(arn, m.ID) // where it is not registered there is nothing to drain
 	}
-	return nil
 }
 
 // detach drops the target groups that have drained.
@@ -72,13 +64,6 @@ func (g *Group) AttachmentState(w World, tg Attachment) string {
 	return "Added"
 }
 
-func (g *Group) inService() []string {
-	var ids []string
-	for id, m := range g.Members {
-		if m.Lifecycle == InService {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	return ids
+func (g *Group) inService() []*Member {
+	return slices.DeleteFunc(g.All(), func(m *Member) bool { return m.Lifecycle != InService })
 }
