@@ -69,8 +69,11 @@ func (s story) tell(ctx context.Context, box *rehearsal.Sandbox) error {
 		row("instance refresh", "%s  %s, %d%%", *refresh.InstanceRefreshId, refresh.Status, aws.ToInt32(refresh.PercentageComplete))
 	}
 	row("set-up (bake and group of "+before+")", "%s", seconds(s.setUp))
-	for _, stage := range stages(s.output) {
-		row("stage: "+stage.name, "%s", stage.took)
+	if stages := s.output.Find(`Stages: (.*)`); stages != nil {
+		row("stages of the bake", "%s", stages[1])
+	}
+	for _, stage := range s.stages() {
+		row(stage.name, "%s", seconds(stage.took))
 	}
 	row("packer build in all", "%s", seconds(s.output.Lines[len(s.output.Lines)-1].At))
 	if uploaded := s.output.Find(`[Uu]ploaded (.*)`); uploaded != nil {
@@ -107,6 +110,31 @@ func describeImage(ctx context.Context, box *rehearsal.Sandbox, ami string) (ec2
 		return ec2types.Image{}, err
 	}
 	return images.Images[0], nil
+}
+
+// stage is a part of the build.
+type stage struct {
+	name string
+	took time.Duration
+}
+
+// stages divides the build by what packer says of its post-processors.
+func (s story) stages() []stage {
+	var parts []stage
+	begun, name := time.Duration(0), "bake"
+	for _, part := range []struct{ name, line string }{
+		{"tag", `Running post-processor: .*immutable-tag`},
+		{"rollout", `Running post-processor: .*immutable-rollout`},
+		{"", `Builds finished`},
+	} {
+		at, ok := s.output.At(part.line)
+		if !ok {
+			continue
+		}
+		parts = append(parts, stage{name, at - begun})
+		begun, name = at, part.name
+	}
+	return parts
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

@@ -127,7 +127,9 @@ func eachProcess(look func(pid string) error) error {
 	return nil
 }
 
-// gone tells that something vanished between being listed and being read.
+// gone tells that something vanished between being listed and being read, or
+// that it is not even root's to read, as some hosts' first process: ours are.
 func gone(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) || errors.Is(err, syscall.EINVAL)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) ||
+		errors.Is(err, syscall.ESRCH) || errors.Is(err, syscall.EINVAL)
 }
