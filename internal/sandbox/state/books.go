@@ -44,6 +44,7 @@ type Books struct {
 	mu      sync.Mutex
 	ledgers map[string]ledger
 	saving  *time.Timer // set while a save is due
+	closed  bool        // nothing is saved any more
 
 	writing sync.Mutex        // held while files are written
 	written map[string][]byte // what the files hold
@@ -97,7 +98,7 @@ func (b *Books) Outside(f func()) {
 
 // changed makes sure that a save is due.
 func (b *Books) changed() {
-	if b.saving != nil {
+	if b.saving != nil || b.closed {
 		return
 	}
 	b.saving = time.AfterFunc(pause, func() {
@@ -176,5 +177,8 @@ func writeFile(path string, contents []byte) error {
 	return nil
 }
 
-// Close saves what has changed. The books must not be used afterwards.
-func (b *Books) Close() error { return errors.Join(b.Save(), b.lock.Close()) }
+// Close saves what has changed. What changes afterwards is not saved.
+func (b *Books) Close() error {
+	b.Read(func() { b.closed = true })
+	return errors.Join(b.Save(), b.lock.Close())
+}

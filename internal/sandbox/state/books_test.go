@@ -17,6 +17,7 @@ func open(t *testing.T, dir string) (*Books, *Ledger[page]) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = books.Close() })
 	ledger, err := Declare(books, "names", func(region string) *page { return &page{Names: []string{region}} })
 	if err != nil {
 		t.Fatal(err)

@@ -24,6 +24,7 @@ func openStore(t *testing.T, dir string) (*Store, *state.Books) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = books.Close() })
 	s, err := Open(books)
 	if err != nil {
 		t.Fatal(err)
