@@ -1,5 +1,7 @@
 package ec2
 
+import "sort"
+
 // describe answers a Describe call: of all resources, which are in the order
 // of their creation, those of the ids, or every one where there are none, that
 // pass the filters; and of these the page that is asked for.
@@ -15,27 +17,29 @@ func describe[Model interface{ base() *resource }, Item any](
 	for _, id := range ids {
 		wanted[id] = true
 	}
-	type placed struct {
-		item Item
-		base *resource
+	after, size, err := asked.bounds(within)
+	if err != nil {
+		return nil, "", err
 	}
-	var found []placed
-	for _, model := range all {
+	first := 0
+	if after != "" {
+		first = sort.Search(len(all), func(i int) bool { return all[i].base().place() > after })
+	}
+	var items []Item
+	last := ""
+	for _, model := range all[first:] {
 		base := model.base()
 		if len(ids) > 0 && !wanted[base.Id] {
 			continue
 		}
-		if it := item(model); passes(it) {
-			found = append(found, placed{it, base})
+		it := item(model)
+		if !passes(it) {
+			continue
 		}
+		if len(items) == size {
+			return items, writeToken(last), nil
+		}
+		items, last = append(items, it), base.place()
 	}
-	found, next, err := cut(found, asked, within, func(p placed) string { return p.base.place() })
-	if err != nil {
-		return nil, "", err
-	}
-	items := make([]Item, len(found))
-	for i, p := range found {
-		items[i] = p.item
-	}
-	return items, next, nil
+	return items, "", nil
 }

@@ -36,8 +36,7 @@ type instance struct {
 	SubnetId         string
 	Zone             string
 	Address          netip.Addr
-	InterfaceId      string
-	InterfaceTags    tags `json:",omitempty"`
+	Interface        resource
 	SecurityGroupIds []string
 	Volumes          []string
 	Metadata         metadataOptions
@@ -276,11 +275,11 @@ func (r *region) groupItems(ids []string) []groupItem {
 func (r *region) interfaceItem(i *instance, groups []groupItem) interfaceItem {
 	name := r.hostname(i.Address)
 	it := interfaceItem{
-		Groups: groups, InterfaceType: "interface", MacAddress: macOf(i.Address), NetworkInterfaceId: i.InterfaceId, OwnerId: api.Account,
+		Groups: groups, InterfaceType: "interface", MacAddress: macOf(i.Address), NetworkInterfaceId: i.Interface.Id, OwnerId: api.Account,
 		PrivateDnsName: name, PrivateIpAddress: i.Address.String(), PrivateIpAddresses: []interfaceAddress{{true, name, i.Address.String()}},
 		SourceDestCheck: true, Status: "in-use", SubnetId: i.SubnetId, VpcId: r.Vpc.Id,
 	}
-	it.Attachment.AttachTime, it.Attachment.AttachmentId = i.Created, strings.Replace(i.InterfaceId, "eni-", "eni-attach-", 1)
+	it.Attachment.AttachTime, it.Attachment.AttachmentId = i.Created, strings.Replace(i.Interface.Id, "eni-", "eni-attach-", 1)
 	it.Attachment.DeleteOnTermination, it.Attachment.Status = true, "attached"
 	if len(i.Launch.NetworkInterfaces) > 0 {
 		it.Description = i.Launch.NetworkInterfaces[0].Description

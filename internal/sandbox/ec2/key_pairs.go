@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/md5" //nolint:gosec // EC2's fingerprint of an imported RSA key
@@ -82,18 +83,14 @@ func (r *region) createKeyPair(c *api.Call, in *createKeyPairInput) (*createKeyP
 	if in.KeyFormat != "" && in.KeyFormat != "pem" {
 		return nil, invalidValue(in.KeyFormat, "KeyFormat", "The sandbox makes keys in the pem format only.")
 	}
-	kind := in.KeyType
-	var made madeKey
-	var err error
-	switch kind {
-	case "", "rsa":
-		kind = "rsa"
-		made, err = newRSA()
-	case "ed25519":
-		made, err = newEd25519()
-	default:
+	kind := cmp.Or(in.KeyType, "rsa")
+	generate := map[string]func() (madeKey, error){"rsa": newRSA, "ed25519": newEd25519}[kind]
+	if generate == nil {
 		return nil, invalidValue(in.KeyType, "KeyType", "Expected one of 'rsa', 'ed25519'.")
 	}
+	var made madeKey
+	var err error
+	c.Outside(func() { made, err = generate() })
 	if err != nil {
 		return nil, err
 	}

@@ -9,33 +9,35 @@ import (
 
 // launchData says how an instance is to be: what a launch template holds and
 // what RunInstances is given, whose parameters are the same. A parameter that
-// is absent is the zero value.
+// is absent is the zero value, and is not saved: there may be ten thousand
+// instances, each with its own. Hibernation, credits, reservations and the like
+// are kept and shown; they change nothing here.
 type launchData struct {
-	BlockDeviceMappings               []blockDevice `wire:"BlockDeviceMapping,blockDeviceMappingSet"`
-	CapacityReservationSpecification  *capacityReservationSpecification
-	CpuOptions                        *cpuOptions
-	CreditSpecification               *creditSpecification
-	DisableApiStop                    *bool
-	DisableApiTermination             *bool
-	EbsOptimized                      *bool
-	EnclaveOptions                    *enclaveOptions
-	HibernationOptions                *hibernationOptions
-	IamInstanceProfile                *iamInstanceProfile
-	ImageId                           string
-	InstanceInitiatedShutdownBehavior string
-	InstanceMarketOptions             *marketOptions
-	InstanceType                      string
-	KeyName                           string
-	MaintenanceOptions                *maintenanceOptions
-	MetadataOptions                   *metadataOptions
-	Monitoring                        *monitoring
-	NetworkInterfaces                 []networkInterface `wire:"NetworkInterface,networkInterfaceSet"`
-	Placement                         *placement
-	PrivateDnsNameOptions             *privateDnsNameOptions
-	SecurityGroupIds                  []string           `wire:"SecurityGroupId,securityGroupIdSet"`
-	SecurityGroups                    []string           `wire:"SecurityGroup,securityGroupSet"`
-	TagSpecifications                 []tagSpecification `wire:"TagSpecification,tagSpecificationSet"`
-	UserData                          string
+	BlockDeviceMappings               []blockDevice                     `wire:"BlockDeviceMapping,blockDeviceMappingSet" json:",omitzero"`
+	CapacityReservationSpecification  *capacityReservationSpecification `json:",omitzero"`
+	CpuOptions                        *cpuOptions                       `json:",omitzero"`
+	CreditSpecification               *creditSpecification              `json:",omitzero"`
+	DisableApiStop                    *bool                             `json:",omitzero"`
+	DisableApiTermination             *bool                             `json:",omitzero"`
+	EbsOptimized                      *bool                             `json:",omitzero"`
+	EnclaveOptions                    *enclaveOptions                   `json:",omitzero"`
+	HibernationOptions                *hibernationOptions               `json:",omitzero"`
+	IamInstanceProfile                *iamInstanceProfile               `json:",omitzero"`
+	ImageId                           string                            `json:",omitzero"`
+	InstanceInitiatedShutdownBehavior string                            `json:",omitzero"`
+	InstanceMarketOptions             *marketOptions                    `json:",omitzero"`
+	InstanceType                      string                            `json:",omitzero"`
+	KeyName                           string                            `json:",omitzero"`
+	MaintenanceOptions                *maintenanceOptions               `json:",omitzero"`
+	MetadataOptions                   *metadataOptions                  `json:",omitzero"`
+	Monitoring                        *monitoring                       `json:",omitzero"`
+	NetworkInterfaces                 []networkInterface                `wire:"NetworkInterface,networkInterfaceSet" json:",omitzero"`
+	Placement                         *placement                        `json:",omitzero"`
+	PrivateDnsNameOptions             *privateDnsNameOptions            `json:",omitzero"`
+	SecurityGroupIds                  []string                          `wire:"SecurityGroupId,securityGroupIdSet" json:",omitzero"`
+	SecurityGroups                    []string                          `wire:"SecurityGroup,securityGroupSet" json:",omitzero"`
+	TagSpecifications                 []tagSpecification                `wire:"TagSpecification,tagSpecificationSet" json:",omitzero"`
+	UserData                          string                            `json:",omitzero"`
 }
 
 type capacityReservationSpecification struct {
@@ -84,6 +86,8 @@ type metadataOptions struct {
 
 type monitoring struct{ Enabled *bool }
 
+// networkInterface is the only network interface of an instance. There are no
+// public addresses: the default VPC has no way out.
 type networkInterface struct {
 	AssociatePublicIpAddress *bool
 	DeleteOnTermination      *bool

@@ -95,7 +95,10 @@ func (r *region) terminated(i *instance, why *stateReason, transition string) {
 // forgetLater removes a terminated instance when AWS stops to show it.
 func (r *region) forgetLater(i *instance) {
 	left := r.service.clock.Interval(rememberTime) - r.now().Sub(i.Ended)
-	r.service.later(left, r, func(r *region) { delete(r.Instances, i.Id) })
+	r.service.later(left, r, func(r *region) {
+		delete(r.Instances, i.Id)
+		delete(r.service.runs.consoles, i.Id)
+	})
 }
 
 // stateChangeItem is what becomes of an instance, on the wire.

@@ -63,7 +63,7 @@ func (r *region) metadataLeaves(i *instance) map[string]string {
 		leaves["meta-data/placement/availability-zone-id"] = s.ZoneId
 		network := "meta-data/network/interfaces/macs/" + mac + "/"
 		for leaf, content := range map[string]string{
-			"device-number": "0", "interface-id": i.InterfaceId, "local-hostname": name, "local-ipv4s": address, "mac": mac,
+			"device-number": "0", "interface-id": i.Interface.Id, "local-hostname": name, "local-ipv4s": address, "mac": mac,
 			"owner-id": api.Account, "security-group-ids": strings.Join(i.SecurityGroupIds, "\n"), "security-groups": strings.Join(groups, "\n"),
 			"subnet-id": s.Id, "subnet-ipv4-cidr-block": s.Cidr.String(), "vpc-id": r.Vpc.Id, "vpc-ipv4-cidr-block": r.Vpc.Cidr.String(),
 		} {

@@ -2,6 +2,7 @@ package ec2
 
 import (
 	"encoding/base64"
+	"math"
 	"sort"
 	"strings"
 )
@@ -15,26 +16,34 @@ type paging struct {
 // pageRange is the least and most items that a page of an operation may have.
 type pageRange struct{ least, most int }
 
-// cut gives one page of items, which are in the order of their places, and the
-// token of the next. A token holds the place of the last item that was given
-// rather than a number of items, so that nothing is skipped or repeated when
-// items come and go between two pages.
-func cut[T any](items []T, asked paging, within pageRange, place func(T) string) ([]T, string, error) {
-	if asked.NextToken != "" {
-		after, err := readToken(asked.NextToken)
-		if err != nil {
-			return nil, "", err
+// bounds gives the place after which the page begins, "" for the first, and
+// how many items it may have at the most.
+//
+// Items have places, which are in their order. A token holds the place of the
+// last item that was given rather than a number of items, so that nothing is
+// skipped or repeated when items come and go between two pages.
+func (p paging) bounds(within pageRange) (after string, size int, err error) {
+	if p.NextToken != "" {
+		if after, err = readToken(p.NextToken); err != nil {
+			return "", 0, err
 		}
-		items = items[sort.Search(len(items), func(i int) bool { return place(items[i]) > after }):]
 	}
-	if asked.MaxResults == nil {
-		return items, "", nil
+	if p.MaxResults == nil {
+		return after, math.MaxInt, nil
 	}
-	size := *asked.MaxResults
-	if size < within.least {
-		return nil, "", fail("InvalidParameterValue", "Value ( %d ) for parameter maxResults is invalid. Expecting a value greater than or equal to %d.", size, within.least)
+	if *p.MaxResults < within.least {
+		return "", 0, fail("InvalidParameterValue", "Value ( %d ) for parameter maxResults is invalid. Expecting a value greater than or equal to %d.", *p.MaxResults, within.least)
 	}
-	size = min(size, within.most)
+	return after, min(*p.MaxResults, within.most), nil
+}
+
+// cut gives one page of items and the token of the next.
+func cut[T any](items []T, asked paging, within pageRange, place func(T) string) ([]T, string, error) {
+	after, size, err := asked.bounds(within)
+	if err != nil {
+		return nil, "", err
+	}
+	items = items[sort.Search(len(items), func(i int) bool { return place(items[i]) > after }):]
 	if len(items) <= size {
 		return items, "", nil
 	}

@@ -74,6 +74,7 @@ const caller = "arn:aws:iam::" + api.Account + ":root"
 // kinds are the resource types, by the prefix of their ids.
 var kinds = map[string]string{
 	"ami":    "image",
+	"eni":    "network-interface",
 	"i":      "instance",
 	"key":    "key-pair",
 	"lt":     "launch-template",
@@ -108,6 +109,8 @@ func (r *region) resource(id string) (*resource, error) {
 		return baseOf(r.ownSnapshot(id))
 	case "subnet":
 		return baseOf(r.subnet(id))
+	case "network-interface":
+		return r.networkInterface(id)
 	case "volume":
 		return baseOf(r.volume(id))
 	case "vpc":
@@ -129,8 +132,26 @@ func (r *region) resources() iter.Seq[*resource] {
 		_ = yield(r.Vpc.base()) &&
 			each(r.Subnets, yield) && each(r.SecurityGroups, yield) && each(r.KeyPairs, yield) &&
 			each(r.Images, yield) && each(r.snapshots(), yield) && each(r.Volumes, yield) &&
-			each(r.Instances, yield) && each(r.LaunchTemplates, yield)
+			each(r.Instances, yield) && each(r.interfaces(), yield) && each(r.LaunchTemplates, yield)
 	}
+}
+
+// interfaces are the network interfaces of the instances that have not ended.
+func (r *region) interfaces() map[string]*resource {
+	all := map[string]*resource{}
+	for _, i := range r.Instances {
+		if !i.ended() {
+			all[i.Interface.Id] = &i.Interface
+		}
+	}
+	return all
+}
+
+func (r *region) networkInterface(id string) (*resource, error) {
+	if found := r.interfaces()[id]; found != nil {
+		return found, nil
+	}
+	return nil, fail("InvalidNetworkInterfaceID.NotFound", "The networkInterface ID '%s' does not exist", id)
 }
 
 func each[T interface{ base() *resource }](all map[string]T, yield func(*resource) bool) bool {

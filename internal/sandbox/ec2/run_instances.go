@@ -344,7 +344,7 @@ func (r *region) run(p *plan) []*instance {
 			Launched: r.now(), ImageId: p.image.Id, Type: p.kind.Name, Architecture: p.image.Architecture,
 			VirtualizationType: p.image.VirtualizationType, BootMode: p.image.BootMode, EnaSupport: p.image.EnaSupport,
 			SriovNetSupport: p.image.SriovNetSupport, TpmSupport: p.image.TpmSupport, RootDeviceName: p.image.RootDeviceName,
-			SubnetId: p.subnet.Id, Zone: p.subnet.Zone, InterfaceId: api.NewID("eni"), InterfaceTags: p.tagged["network-interface"],
+			SubnetId: p.subnet.Id, Zone: p.subnet.Zone, Interface: r.newResource("eni", p.tagged["network-interface"]),
 			SecurityGroupIds: p.groups, Metadata: p.options, Launch: p.data, Template: p.template,
 		}
 		i.Address = r.giveAddress(p)

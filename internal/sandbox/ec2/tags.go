@@ -152,6 +152,11 @@ func (r *region) createTags(c *api.Call, in *createTagsInput) (*succeeded, error
 		if _, err := bearer.Tags.with(more); err != nil {
 			return nil, err
 		}
+		if i := r.Instances[bearer.Id]; i != nil {
+			if err := more.fitMetadata(i.Metadata); err != nil {
+				return nil, err
+			}
+		}
 	}
 	for _, bearer := range tagged {
 		maps.Copy(bearer.Tags, more)

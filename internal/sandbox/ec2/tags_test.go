@@ -91,6 +91,23 @@ func TestTagRules(t *testing.T) {
 	}
 }
 
+func TestTagsOfAnInstanceAndItsInterface(t *testing.T) {
+	w := newWorld(t)
+	in := single(w.image("hello"))
+	in.MetadataOptions = &types.InstanceMetadataOptionsRequest{InstanceMetadataTags: types.InstanceMetadataTagsStateEnabled}
+	in.TagSpecifications = []types.TagSpecification{specify(types.ResourceTypeInstance, "Name", "hello"), specify(types.ResourceTypeNetworkInterface, "Name", "its")}
+	id := w.run(in)[0]
+	if got, found := w.service.metadata("eu-west-1", id)("meta-data/tags/instance/Name"); !found || got != "hello" {
+		t.Errorf("the metadata service says %q", got)
+	}
+	_, err := w.CreateTags(t.Context(), &ec2.CreateTagsInput{Resources: []string{id}, Tags: tagList("Source/CommitId", "abc")})
+	refused(t, err, "InvalidParameterValue")
+	out, err := w.DescribeTags(t.Context(), &ec2.DescribeTagsInput{Filters: []types.Filter{{Name: aws.String("resource-type"), Values: []string{"network-interface"}}}})
+	if err != nil || len(out.Tags) != 1 || *out.Tags[0].Value != "its" {
+		t.Errorf("the interface's tags are %v, %v", out, err)
+	}
+}
+
 func TestMatches(t *testing.T) {
 	for _, test := range []struct {
 		pattern, value string

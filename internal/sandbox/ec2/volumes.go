@@ -102,32 +102,32 @@ func (s *Service) fill(ctx context.Context, regionName, id string) error {
 	if !s.real {
 		return nil
 	}
-	var make func() error
+	var create func() error
 	s.books.Read(func() {
 		r := s.in(regionName)
 		v := r.Volumes[id]
 		if v == nil {
-			make = func() error { return fmt.Errorf("fill volume %s: it is gone", id) }
+			create = func() error { return fmt.Errorf("fill volume %s: it is gone", id) }
 			return
 		}
 		size := v.Size
 		if v.SnapshotId == "" {
-			make = func() error { _, err := s.store.CreateVolume(ctx, regionName, id, size, nil); return err }
+			create = func() error { _, err := s.store.CreateVolume(ctx, regionName, id, size, nil); return err }
 			return
 		}
 		from := s.store.In(regionName).Snapshots[v.SnapshotId]
 		if from == nil {
-			make = func() error { return fmt.Errorf("fill volume %s: its snapshot %s is gone", id, v.SnapshotId) }
+			create = func() error { return fmt.Errorf("fill volume %s: its snapshot %s is gone", id, v.SnapshotId) }
 			return
 		}
 		blocks := from.Blocks()
-		make = func() error {
+		create = func() error {
 			defer blocks.Release()
 			_, err := s.store.CreateVolume(ctx, regionName, id, size, blocks)
 			return err
 		}
 	})
-	return make()
+	return create()
 }
 
 // removeVolume deletes a volume, and its file once nothing reads it.
