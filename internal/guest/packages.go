@@ -57,7 +57,7 @@ func (s System) Origins(ctx context.Context, m Machine) (func(record.Package) st
 		}
 		return yumOrigin(out), nil
 	}
-	out, err := Output(ctx, m, "dnf", "-q", "-C", "repoquery", "--installed", "--qf", "%{name}\t%{epoch}\t%{version}\t%{release}\t%{arch}\t%{from_repo}")
+	out, err := Output(ctx, m, "dnf", "-q", "--disablerepo=*", "repoquery", "--installed", "--qf", "%{name}\t%{epoch}\t%{version}\t%{release}\t%{arch}\t%{from_repo}")
 	if err != nil {
 		return nil, fmt.Errorf("ask dnf where packages came from: %w", err)
 	}

@@ -2,6 +2,7 @@ package install
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -25,14 +26,14 @@ const (
 // errStalled ends a transfer in which nothing has come for too long.
 var errStalled = fmt.Errorf("nothing came for %s", stall)
 
+// errRedirect refuses a redirect; another attempt would get the same one.
+var errRedirect = errors.New("it redirects more than 10 times, or to a URL that is not https")
+
 // client never follows a redirect from https to anything weaker.
 var client = &http.Client{
 	CheckRedirect: func(next *http.Request, via []*http.Request) error {
-		if len(via) >= 10 {
-			return errors.New("it redirects more than 10 times")
-		}
-		if via[0].URL.Scheme == "https" && next.URL.Scheme != "https" {
-			return errors.New("it redirects to a URL that is not https")
+		if len(via) >= 10 || (via[0].URL.Scheme == "https" && next.URL.Scheme != "https") {
+			return errRedirect
 		}
 		return nil
 	},
@@ -153,7 +154,8 @@ func passing(err error) bool {
 		return r.status >= 500 || r.status == http.StatusTooManyRequests || r.status == http.StatusRequestTimeout
 	}
 	var local *os.PathError
-	return !errors.As(err, &local)
+	var certificate *tls.CertificateVerificationError
+	return !errors.Is(err, errRedirect) && !errors.As(err, &local) && !errors.As(err, &certificate)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -21,7 +21,7 @@ func (p *Plan) record(ctx context.Context, m guest.Machine, system guest.System,
 		return record.Record{}, err
 	}
 	if done.Run != record.Run() {
-		done = record.Record{Run: record.Run(), Base: record.Base{ID: system.ID, VersionID: system.VersionID, Name: system.Name}}
+		done = record.New(record.Base{ID: system.ID, VersionID: system.VersionID, Name: system.Name})
 	}
 	if len(added) > 0 {
 		origin, err := system.Origins(ctx, m)

@@ -28,11 +28,23 @@ type Key struct {
 func Run() string { return os.Getenv("PACKER_RUN_UUID") }
 
 // Hand leaves the record of a build for the post-processors of the same run,
-// in place of an earlier one. Runs older than a day are removed on the way.
+// in place of what was left for the same image before. Runs older than a day
+// are removed on the way.
+//
+// Builds of one run that Packer gives the same names, because they are made of
+// one source block, can't be told apart: that is an error rather than a record
+// of the wrong image.
 func Hand(build Key, r Record) error {
 	path, err := build.path()
 	if err != nil {
 		return err
+	}
+	before, found, err := Find(build)
+	if err != nil {
+		return err
+	}
+	if found && before.Image != r.Image {
+		return fmt.Errorf("hand the record of build %s.%s to its post-processors: another build of this run is made of the same source block and has the same name; give each a source block of its own, or build them one at a time with -only", build.Builder, build.Build)
 	}
 	text, err := r.Marshal()
 	if err != nil {

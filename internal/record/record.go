@@ -4,6 +4,7 @@ package record
 
 import (
 	"cmp"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -18,6 +19,8 @@ const Path = "/etc/immutable/image.json"
 type Record struct {
 	// Run is the id of the Packer run, the same for all its provisioners.
 	Run string `json:"run"`
+	// Image tells this image from others of the same run.
+	Image string `json:"image"`
 	// Time is when the record was last added to, in UTC.
 	Time time.Time `json:"time"`
 	// Base is the system that was baked upon.
@@ -25,6 +28,11 @@ type Record struct {
 	// Packages are sorted by name, architecture and version. They include
 	// the dependencies and the updates that a transaction brought.
 	Packages []Package `json:"packages"`
+}
+
+// New begins the record of an image that this run bakes.
+func New(base Base) Record {
+	return Record{Run: Run(), Image: rand.Text(), Base: base}
 }
 
 // Base names an operating system in the words of its os-release file.

@@ -1,8 +1,10 @@
 package record
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,11 +30,12 @@ func TestFindReturnsWhatWasHanded(t *testing.T) {
 	key := Key{"immutable-direct", "hello"}
 	want := Record{
 		Run:      Run(),
+		Image:    "i",
 		Time:     time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 		Base:     Base{ID: "amzn", VersionID: "2023", Name: "Amazon Linux 2023"},
 		Packages: []Package{curl, hello2},
 	}
-	for _, r := range []Record{{Run: "an earlier one"}, want} {
+	for _, r := range []Record{{Run: Run(), Image: "i"}, want} {
 		if err := Hand(key, r); err != nil {
 			t.Fatal(err)
 		}
@@ -55,6 +58,18 @@ func TestFindOfABuildWithoutRecordIsNoError(t *testing.T) {
 		if _, found, err := Find(key); found || err != nil {
 			t.Errorf("Find(%v) = found %v, error %v", key, found, err)
 		}
+	}
+}
+
+func TestTwoImagesUnderOneNameAreAnError(t *testing.T) {
+	aRun(t)
+	key := Key{"immutable-direct", "hello"}
+	first := New(Base{})
+	if err := errors.Join(Hand(key, first), Hand(key, first)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Hand(key, New(Base{})); err == nil || !strings.Contains(err.Error(), "source block of its own") {
+		t.Errorf("Hand gave %v", err)
 	}
 }
 
