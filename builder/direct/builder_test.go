@@ -394,6 +394,16 @@ func TestAVolumeSizeGrowsTheDisk(t *testing.T) {
 
 func TestABaseThatCannotBe(t *testing.T) {
 	l := openLocal(t)
+	public, err := l.ec2.DescribeImages(t.Context(), &ec2.DescribeImagesInput{Owners: []string{"amazon"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"one of two", "two of two"} {
+		copied := &ec2.CopyImageInput{Name: aws.String(name), SourceImageId: public.Images[0].ImageId, SourceRegion: aws.String("eu-west-1")}
+		if _, err := l.ec2.CopyImage(t.Context(), copied); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for name, c := range map[string]struct {
 		options map[string]any
 		wants   string
@@ -406,8 +416,8 @@ func TestABaseThatCannotBe(t *testing.T) {
 			"source_ami_filter: no available AMI",
 		},
 		"a filter that matches several": {
-			map[string]any{"source_ami_filter": map[string]any{"owners": []string{"amazon"}, "filters": map[string]string{"name": "al2023*"}}},
-			"most_recent",
+			map[string]any{"source_ami_filter": map[string]any{"owners": []string{"self"}, "filters": map[string]string{"name": "* of two"}}},
+			"source_ami_filter: 2 AMIs match",
 		},
 		"an SSM parameter that does not exist": {
 			map[string]any{"source_ssm_parameter": "/nope"}, "source_ssm_parameter \"/nope\" does not exist",
