@@ -281,6 +281,7 @@ func reopen(closed *Service) *Service {
 	s := &Service{
 		books: closed.books, clock: closed.clock, store: closed.store, pages: closed.pages, addresses: newAddresses(),
 		parameter: closed.parameter, report: closed.report, real: closed.real,
+		unfilled: map[string]*storage.Blocks{},
 	}
 	s.context, s.cancel = context.WithCancel(context.Background())
 	s.runs = newMachines(s, closed.runs.host)

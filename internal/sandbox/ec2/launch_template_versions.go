@@ -79,7 +79,7 @@ func (r *region) createLaunchTemplateVersion(c *api.Call, in *createLaunchTempla
 		if len(template.Versions) >= maxLaunchTemplateVersions {
 			return nil, fail("VersionLimitExceeded", "You have reached the maximum number of versions of a launch template, %d.", maxLaunchTemplateVersions)
 		}
-		version := template.add(in.VersionDescription, caller, r.now(), data)
+		version := template.add(in.VersionDescription, caller(c), r.now(), data)
 		item, err := r.resolved(template.versionItem(version), in.ResolveAlias)
 		if err != nil {
 			return nil, err

@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -80,8 +81,12 @@ func (r *region) terminated(i *instance, why *stateReason, transition string) {
 		}
 		deleted := v.Attachment != nil && v.Attachment.DeleteOnTermination
 		r.detach(v, i)
-		if deleted {
+		switch {
+		case deleted:
 			r.removeVolume(v)
+		case r.service.real && !v.Filled: // the instance was never started
+			v.State = volumeCreating
+			r.service.background(0, func(ctx context.Context) { r.service.finishVolume(ctx, r.name, v.Id) })
 		}
 	}
 	if s := r.Subnets[i.SubnetId]; s != nil {

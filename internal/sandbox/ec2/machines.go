@@ -53,19 +53,12 @@ func (m *machines) begin(r *region, i *instance) {
 	}
 	one := &run{}
 	m.running[i.Id] = one
-	m.service.background(startTime, func(ctx context.Context) { m.launch(ctx, r.name, i.Id, one) })
+	m.service.background(startTime, func(ctx context.Context) { m.start(ctx, r.name, i.Id, one) })
 }
 
-// launch makes the volumes that have yet to be made and launches a machine.
-// The books must not be held.
-func (m *machines) launch(ctx context.Context, regionName, id string, one *run) {
-	select {
-	case m.slots <- struct{}{}:
-		defer func() { <-m.slots }()
-	case <-ctx.Done():
-		return
-	}
-	launched, err := m.prepareAndLaunch(ctx, regionName, id, one)
+// start launches the machine of a pending instance. The books must not be held.
+func (m *machines) start(ctx context.Context, regionName, id string, one *run) {
+	launched, err := m.launch(ctx, regionName, id, one)
 	if m.service.closing() {
 		m.abandon(launched)
 		return
@@ -101,7 +94,15 @@ func (m *machines) abandon(launched machine.Machine) {
 // errUnwanted is what a launch ends with when it is not wanted any more.
 var errUnwanted = errors.New("it was asked to end before it was started")
 
-func (m *machines) prepareAndLaunch(ctx context.Context, regionName, id string, one *run) (machine.Machine, error) {
+// launch makes the volumes that have yet to be made and launches a machine.
+// The books must not be held.
+func (m *machines) launch(ctx context.Context, regionName, id string, one *run) (machine.Machine, error) {
+	select {
+	case m.slots <- struct{}{}:
+		defer func() { <-m.slots }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	var spec machine.Spec
 	var unfilled []string
 	err := errUnwanted
@@ -120,11 +121,6 @@ func (m *machines) prepareAndLaunch(ctx context.Context, regionName, id string, 
 		if err := m.service.fill(ctx, regionName, volumeID); err != nil {
 			return nil, err
 		}
-		m.service.books.Do(func() {
-			if v := m.service.in(regionName).Volumes[volumeID]; v != nil {
-				v.Filled = true
-			}
-		})
 	}
 	return m.host.Launch(ctx, spec)
 }
@@ -197,7 +193,7 @@ func (m *machines) shut(regionName, id string, one *run) {
 		if one.hard {
 			one.machine.Kill()
 			<-one.machine.Done()
-		} else if err := one.machine.Stop(m.service.context); err != nil {
+		} else if err := one.machine.Stop(m.service.context); err != nil && !m.service.closing() {
 			m.service.report(fmt.Errorf("stop instance %s: %w", id, err))
 		}
 		if m.service.closing() {
@@ -233,7 +229,7 @@ func (m *machines) pause(r *region, i *instance, meanwhile func(context.Context)
 	m.running[i.Id] = next
 	name, id := r.name, i.Id
 	m.service.spawn(func() {
-		if err := before.machine.Stop(m.service.context); err != nil {
+		if err := before.machine.Stop(m.service.context); err != nil && !m.service.closing() {
 			m.service.report(fmt.Errorf("reboot instance %s: %w", id, err))
 		}
 		meanwhile(m.service.context)
@@ -243,7 +239,7 @@ func (m *machines) pause(r *region, i *instance, meanwhile func(context.Context)
 
 // relaunch launches a machine of an instance that counts as running.
 func (m *machines) relaunch(regionName, id string, one *run) {
-	launched, err := m.prepareAndLaunch(m.service.context, regionName, id, one)
+	launched, err := m.launch(m.service.context, regionName, id, one)
 	if m.service.closing() {
 		m.abandon(launched)
 		return

@@ -50,7 +50,8 @@ type Service struct {
 	heralds   *heralds
 	parameter func(region, name string) (string, bool)
 	report    func(error)
-	real      bool // instances are machines, volumes have files
+	real      bool                       // instances are machines, volumes have files
+	unfilled  map[string]*storage.Blocks // of volumes that have no file yet
 
 	context context.Context // of work in the background
 	cancel  context.CancelFunc
@@ -66,6 +67,7 @@ func New(config Config) (*Service, error) {
 	s := &Service{
 		books: config.Books, clock: config.Clock, store: config.Store, addresses: newAddresses(),
 		parameter: config.Parameter, report: config.Report, real: config.Host != machine.None(),
+		unfilled: map[string]*storage.Blocks{},
 	}
 	s.context, s.cancel = context.WithCancel(context.Background())
 	s.runs = newMachines(s, config.Host)

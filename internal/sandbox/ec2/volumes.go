@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/storage"
 )
 
 // volume is an EBS volume. Where instances are real it has a file (package
@@ -58,6 +59,11 @@ func (r *region) volume(id string) (*volume, error) {
 func (r *region) newVolume(spec volumeSpec, snapshotID, zone string, with tags) *volume {
 	v := &volume{resource: r.newResource("vol", with), volumeSpec: spec, SnapshotId: snapshotID, Zone: zone, State: volumeCreating}
 	r.Volumes[v.Id] = v
+	if from := r.service.store.In(r.name).Snapshots[snapshotID]; from != nil && r.service.real {
+		// The volume has the snapshot's blocks also when that is deleted before
+		// the volume is filled.
+		r.service.unfilled[v.Id] = from.Blocks()
+	}
 	return v
 }
 
@@ -102,32 +108,44 @@ func (s *Service) fill(ctx context.Context, regionName, id string) error {
 	if !s.real {
 		return nil
 	}
-	var create func() error
-	s.books.Read(func() {
-		r := s.in(regionName)
-		v := r.Volumes[id]
-		if v == nil {
-			create = func() error { return fmt.Errorf("fill volume %s: it is gone", id) }
-			return
-		}
-		size := v.Size
-		if v.SnapshotId == "" {
-			create = func() error { _, err := s.store.CreateVolume(ctx, regionName, id, size, nil); return err }
-			return
-		}
-		from := s.store.In(regionName).Snapshots[v.SnapshotId]
-		if from == nil {
-			create = func() error { return fmt.Errorf("fill volume %s: its snapshot %s is gone", id, v.SnapshotId) }
-			return
-		}
-		blocks := from.Blocks()
-		create = func() error {
-			defer blocks.Release()
-			_, err := s.store.CreateVolume(ctx, regionName, id, size, blocks)
-			return err
+	var size int
+	var blocks *storage.Blocks
+	var err error
+	s.books.Read(func() { size, blocks, err = s.in(regionName).toFill(id) })
+	if err != nil {
+		return err
+	}
+	if blocks != nil {
+		defer blocks.Release()
+	}
+	if _, err := s.store.CreateVolume(ctx, regionName, id, size, blocks); err != nil {
+		return err
+	}
+	s.books.Do(func() {
+		if v := s.in(regionName).Volumes[id]; v != nil {
+			v.Filled = true
 		}
 	})
-	return create()
+	return nil
+}
+
+// toFill gives what a volume's file is to be: its size and, where it is made
+// from a snapshot, the blocks, which are the caller's to release.
+func (r *region) toFill(id string) (size int, blocks *storage.Blocks, err error) {
+	v := r.Volumes[id]
+	if v == nil {
+		return 0, nil, fmt.Errorf("fill volume %s: it is gone", id)
+	}
+	blocks = r.service.unfilled[id]
+	delete(r.service.unfilled, id)
+	if blocks == nil && v.SnapshotId != "" { // begun before the sandbox was opened
+		from := r.service.store.In(r.name).Snapshots[v.SnapshotId]
+		if from == nil {
+			return 0, nil, fmt.Errorf("fill volume %s: its snapshot %s is gone", id, v.SnapshotId)
+		}
+		blocks = from.Blocks()
+	}
+	return v.Size, blocks, nil
 }
 
 // removeVolume deletes a volume, and its file once nothing reads it.
@@ -137,6 +155,10 @@ func (r *region) removeVolume(v *volume) {
 		return
 	}
 	delete(r.Volumes, v.Id)
+	if blocks := r.service.unfilled[v.Id]; blocks != nil {
+		blocks.Release()
+		delete(r.service.unfilled, v.Id)
+	}
 	if err := r.service.store.RemoveVolume(r.name, v.Id); err != nil {
 		r.service.report(err)
 	}
@@ -317,7 +339,7 @@ func (s *Service) finishVolume(ctx context.Context, regionName, id string) {
 		if v == nil || v.State != volumeCreating {
 			return
 		}
-		v.State, v.Filled = volumeAvailable, true
+		v.State = volumeAvailable
 		if err != nil {
 			v.State = volumeFailed
 			s.report(err)
