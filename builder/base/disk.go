@@ -48,8 +48,8 @@ type Wish struct {
 }
 
 // Fetch brings the base to this machine, or finds it here from an earlier
-// build. Files that only this build needs go to dir.
-func (c Config) Fetch(ctx context.Context, ui Ui, wish Wish, dir string) (Disk, error) {
+// build.
+func (c Config) Fetch(ctx context.Context, ui Ui, wish Wish) (Disk, error) {
 	if c.FromAWS() {
 		return c.fetchAMI(ctx, ui, wish)
 	}

@@ -84,7 +84,7 @@ func (s *stepBase) Run(ctx context.Context, state multistep.StateBag) multistep.
 		return Fail(state, err)
 	}
 	var err error
-	if s.Base, err = s.Config.Fetch(ctx, ui(state), s.Wish, s.Dir.Path()); err != nil {
+	if s.Base, err = s.Config.Fetch(ctx, ui(state), s.Wish); err != nil {
 		return Fail(state, err)
 	}
 	generated := packerbuilderdata.GeneratedData{State: state}
