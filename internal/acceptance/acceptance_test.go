@@ -75,7 +75,7 @@ func sandbox(t *testing.T) (*rehearsal.Stage, *rehearsal.Sandbox) {
 		shared.stage = newStage(t, dir)
 		// The shared sandbox outlives the test that asks first.
 		shared.box, shared.err = shared.stage.Start(context.Background(),
-			"--base-disk", basedisk.Path(t), "--time-scale", "0.2",
+			"--base-disk", basedisk.Path(t), "--time-scale", "0.2", "--launch-configurations",
 			"--call-log", filepath.Join(dir, "calls.jsonl"))
 	})
 	if shared.err != nil {
@@ -135,8 +135,8 @@ var (
 	rpms   = map[string]string{}
 )
 
-// template writes an HCL template and gives its path.
-func template(t *testing.T, hcl string) string {
+// templateFile writes an HCL template and gives its path.
+func templateFile(t *testing.T, hcl string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "test.pkr.hcl")
 	head := `

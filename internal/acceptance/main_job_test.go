@@ -63,7 +63,7 @@ func buildArgs(hcl, group, version, rpm string) []string {
 
 func TestMainJob(t *testing.T) {
 	stage, box := sandbox(t)
-	hcl := template(t, mainJob)
+	hcl := templateFile(t, mainJob)
 	const name = "mainjob"
 
 	// Version 1 runs on three instances behind a load balancer.

@@ -18,6 +18,7 @@ type sandboxFlags struct {
 	listen, state, baseDisk, regions    string
 	machines, profile, callLog, readyAt string
 	timeScale                           float64
+	launchConfigurations                bool
 }
 
 // Sandbox serves a local AWS until ctx ends.
@@ -45,6 +46,7 @@ func parseSandboxFlags(args []string, stderr io.Writer) (*sandboxFlags, int) {
 	set.StringVar(&f.machines, "machines", string(sandbox.Container), "what instances are: container or none, which are only states")
 	set.StringVar(&f.profile, "profile", string(clock.Instant), "how long AWS's own transitions take: instant or typical")
 	set.Float64Var(&f.timeScale, "time-scale", 1, "`factor` on all waiting, such as health check intervals and warm-up")
+	set.BoolVar(&f.launchConfigurations, "launch-configurations", false, "let launch configurations be made, as in accounts from before 2024-10-01")
 	set.StringVar(&f.callLog, "call-log", "", "`file` that gets every call as a line of JSON (default: none)")
 	set.StringVar(&f.readyAt, "ready-file", "", "`file` that gets the sandbox's URL once it is ready (default: none)")
 	if err := set.Parse(args); err != nil {
@@ -64,7 +66,8 @@ func (f *sandboxFlags) run(ctx context.Context, stdout, stderr io.Writer) (err e
 	options := sandbox.Options{
 		Listen: f.listen, StateDir: f.state, BaseDisk: f.baseDisk, Regions: strings.Split(f.regions, ","),
 		Machines: sandbox.Machines(f.machines), Profile: clock.Profile(f.profile), TimeScale: f.timeScale,
-		Report: func(err error) { fmt.Fprintf(stderr, "sandbox: %v\n", err) },
+		LaunchConfigurations: f.launchConfigurations,
+		Report:               func(err error) { fmt.Fprintf(stderr, "sandbox: %v\n", err) },
 	}
 	if f.callLog != "" {
 		file, err := os.OpenFile(f.callLog, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)

@@ -47,8 +47,11 @@ type Options struct {
 	Machines  Machines      // whether instances are real
 	Profile   clock.Profile // how long AWS's own work takes
 	TimeScale float64       // multiplies all waiting
-	CallLog   io.Writer     // gets a line of JSON for each call; may be nil
-	Report    func(error)   // gets what fails in the background
+	// LaunchConfigurations lets them be made, as in accounts from before
+	// 2024-10-01.
+	LaunchConfigurations bool
+	CallLog              io.Writer   // gets a line of JSON for each call; may be nil
+	Report               func(error) // gets what fails in the background
 }
 
 // Machines says what instances are.

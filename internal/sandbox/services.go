@@ -88,7 +88,7 @@ func (s *Sandbox) openGroups(options Options) error {
 	if v.elbv2, err = elbv2.New(s.books, s.clock, v.ec2.Fleet, plane, s.port()); err != nil {
 		return err
 	}
-	v.autoscaling, err = autoscaling.New(s.books, s.clock, v.ec2.Fleet, v.elbv2, autoscaling.Options{})
+	v.autoscaling, err = autoscaling.New(s.books, s.clock, v.ec2.Fleet, v.elbv2, autoscaling.Options{LaunchConfigurations: options.LaunchConfigurations})
 	return err
 }
 

@@ -20,6 +20,7 @@
 package state
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,9 +32,9 @@ import (
 	"time"
 )
 
-// pause is how long after a change it is saved, so that changes that come
-// together are saved together.
-const pause = time.Second
+// leastPause is how long after a change it is saved at the earliest, so that
+// changes that come together are saved together.
+const leastPause = time.Second
 
 // Books are all ledgers of one sandbox.
 type Books struct {
@@ -46,8 +47,10 @@ type Books struct {
 	saving  *time.Timer // set while a save is due
 	closed  bool        // nothing is saved any more
 
-	writing sync.Mutex        // held while files are written
-	written map[string][]byte // what the files hold
+	lastMarshal time.Duration // what it took to put all pages into JSON
+
+	writing sync.Mutex                   // held while files are written
+	written map[string][sha256.Size]byte // the digests of what the files hold
 }
 
 // ledger is a Ledger of any type, as Books sees it: its pages by region.
@@ -70,7 +73,7 @@ func Open(dir string, report func(error)) (*Books, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the sandbox's state in %s: %w", dir, err)
 	}
-	return &Books{dir: dir, lock: lock, report: report, ledgers: map[string]ledger{}, written: map[string][]byte{}}, nil
+	return &Books{dir: dir, lock: lock, report: report, ledgers: map[string]ledger{}, written: map[string][sha256.Size]byte{}}, nil
 }
 
 // Do runs f with the books held; f may change them.
@@ -96,12 +99,16 @@ func (b *Books) Outside(f func()) {
 	f()
 }
 
+// pause is how long changes are gathered before a save: long enough that
+// saving a large state takes a small part of the time.
+func (b *Books) pause() time.Duration { return max(leastPause, 20*b.lastMarshal) }
+
 // changed makes sure that a save is due.
 func (b *Books) changed() {
 	if b.saving != nil || b.closed {
 		return
 	}
-	b.saving = time.AfterFunc(pause, func() {
+	b.saving = time.AfterFunc(b.pause(), func() {
 		if err := b.Save(); err != nil {
 			b.report(err)
 		}
@@ -128,14 +135,15 @@ func (b *Books) Save() error {
 	}
 	var errs []error
 	for _, path := range slices.Sorted(maps.Keys(pages)) {
-		if string(b.written[path]) == string(pages[path]) {
+		digest := sha256.Sum256(pages[path])
+		if b.written[path] == digest {
 			continue
 		}
 		if err := writeFile(path, pages[path]); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		b.written[path] = pages[path]
+		b.written[path] = digest
 	}
 	return errors.Join(errs...)
 }
@@ -148,11 +156,13 @@ func (b *Books) marshal() (map[string][]byte, error) {
 		b.saving.Stop()
 		b.saving = nil
 	}
+	begun := time.Now()
+	defer func() { b.lastMarshal = time.Since(begun) }()
 	files := map[string][]byte{}
 	for name, ledger := range b.ledgers {
 		for region, page := range ledger.pages() {
 			path := filepath.Join(b.dir, region, name+".json")
-			contents, err := json.MarshalIndent(page, "", " ")
+			contents, err := json.Marshal(page)
 			if err != nil {
 				return nil, fmt.Errorf("save %s: %w", path, err)
 			}

@@ -56,7 +56,7 @@ func TestAChangeIsSavedAMomentLater(t *testing.T) {
 		if _, err := os.Stat(path); err == nil {
 			t.Error("saved at once")
 		}
-		time.Sleep(pause)
+		time.Sleep(leastPause)
 		synctest.Wait()
 		if _, err := os.Stat(path); err != nil {
 			t.Errorf("not saved: %v", err)

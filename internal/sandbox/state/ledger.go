@@ -1,6 +1,7 @@
 package state
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ func Declare[Page any](b *Books, name string, fresh func(region string) *Page) (
 		if err := l.load(filepath.Base(filepath.Dir(path)), saved); err != nil {
 			return nil, fmt.Errorf("read saved state %s: %w; remove the directory to begin anew", path, err)
 		}
-		b.written[path] = saved
+		b.written[path] = sha256.Sum256(saved)
 	}
 	b.ledgers[name] = l
 	return l, nil
