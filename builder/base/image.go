@@ -206,7 +206,7 @@ func download(ctx context.Context, url string) (io.ReadCloser, int64, error) {
 	if err != nil {
 		return nil, 0, errors.Join(err, body.Close())
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := http.DefaultClient.Do(request) //nolint:bodyclose // it is closed as a part of body
 	if err != nil {
 		return nil, 0, errors.Join(err, context.Cause(ctx), body.Close())
 	}

@@ -22,9 +22,15 @@ import (
 // byte, emptied, filled, and left alone.
 func disks(r *rand.Rand, count int) (base, work []byte) {
 	base = make([]byte, count*blockSize)
+	// Some pages of a block have data, as on a real disk.
+	fill := func(block []byte) {
+		for range 1 + r.Intn(3) {
+			r.Read(block[r.Intn(len(block)/4096)*4096:][:4096])
+		}
+	}
 	for i := range count {
 		if r.Intn(2) == 0 {
-			r.Read(base[i*blockSize : (i+1)*blockSize])
+			fill(base[i*blockSize : (i+1)*blockSize])
 		}
 	}
 	work = bytes.Clone(base)
@@ -36,7 +42,7 @@ func disks(r *rand.Rand, count int) (base, work []byte) {
 		case 1:
 			clear(block)
 		case 2:
-			r.Read(block)
+			fill(block)
 		}
 	}
 	return base, work
