@@ -71,8 +71,10 @@ type State struct {
 	Images map[string]ec2types.Image
 	// Running has the image of each instance.
 	Running map[string]string
-	// TargetGroups are those that the group registers its instances with.
+	// TargetGroups are those that the group registers its instances with, and
+	// Targets is what they say of each instance.
 	TargetGroups []elbtypes.TargetGroup
+	Targets      map[string][]target
 }
 
 // reference names a launch template version as a group does: the version may
@@ -135,9 +137,7 @@ func (r Rollout) describe(ctx context.Context) (s State, err error) {
 	if s.TargetGroups, err = r.targetGroups(ctx, s.Group); err != nil {
 		return s, err
 	}
-	// Nothing depends on the answer yet. But the permission to ask is needed as
-	// soon as the refresh runs, and its lack had better show before.
-	_, err = r.targets(ctx, s.Group)
+	s.Targets, err = r.targets(ctx, s.Group)
 	return s, err
 }
 

@@ -24,20 +24,25 @@ func (r Rollout) end(ctx context.Context, last sight) error {
 		return nil
 	}
 	reason := fmt.Sprintf("instance refresh %s ended %s", id, last.status)
-	if text := aws.ToString(last.refresh.StatusReason); text != "" {
+	if text := statusReason(last.refresh); text != "" {
 		reason += ": " + text
 	}
-	if last.refresh.RollbackDetails != nil {
-		reason += "; it was rolled back: " + rollbackReason(last.refresh)
+	if back := rollbackReason(last.refresh); last.refresh.RollbackDetails != nil && back != statusReason(last.refresh) {
+		reason += "; it was rolled back: " + back
 	}
 	return errors.Join(errors.New(reason), r.activities(ctx, last.refresh), r.standing(ctx), errors.New(remedy(last.status)))
+}
+
+// AWS leaves spaces at the ends of its sentences.
+func statusReason(refresh types.InstanceRefresh) string {
+	return strings.TrimSpace(aws.ToString(refresh.StatusReason))
 }
 
 func rollbackReason(refresh types.InstanceRefresh) string {
 	if refresh.RollbackDetails == nil {
 		return "no reason given"
 	}
-	return cmp.Or(aws.ToString(refresh.RollbackDetails.RollbackReason), "no reason given")
+	return cmp.Or(strings.TrimSpace(aws.ToString(refresh.RollbackDetails.RollbackReason)), "no reason given")
 }
 
 func remedy(status types.InstanceRefreshStatus) string {
@@ -54,7 +59,8 @@ func remedy(status types.InstanceRefreshStatus) string {
 const mostActivities = 5
 
 // activities gives the scaling activities since the refresh began, as an error
-// of several lines: failed ones first, then the newest.
+// of several lines: failed ones first, then the newest. AWS repeats what fails,
+// so that of those that read the same the newest stands for all.
 func (r Rollout) activities(ctx context.Context, refresh types.InstanceRefresh) error {
 	out, err := r.AutoScaling.DescribeScalingActivities(ctx, &autoscaling.DescribeScalingActivitiesInput{
 		AutoScalingGroupName: &r.Group,
@@ -63,23 +69,36 @@ func (r Rollout) activities(ctx context.Context, refresh types.InstanceRefresh) 
 	if err != nil {
 		return fmt.Errorf("describe the group's scaling activities: %w", err)
 	}
-	since := aws.ToTime(refresh.StartTime)
-	all := slices.DeleteFunc(out.Activities, func(a types.Activity) bool { return aws.ToTime(a.StartTime).Before(since) })
-	if len(all) == 0 {
-		return nil
-	}
+	all := slices.DeleteFunc(out.Activities, func(a types.Activity) bool {
+		return refresh.StartTime == nil || aws.ToTime(a.StartTime).Before(*refresh.StartTime)
+	})
 	slices.SortStableFunc(all, func(a, b types.Activity) int {
 		return cmp.Or(rank(a)-rank(b), aws.ToTime(b.StartTime).Compare(aws.ToTime(a.StartTime)))
 	})
-	lines := []string{"the group's last scaling activities:"}
-	for _, a := range all[:min(len(all), mostActivities)] {
-		line := fmt.Sprintf("  %s %s: %s", aws.ToTime(a.StartTime).UTC().Format(time.RFC3339), a.StatusCode, aws.ToString(a.Description))
-		if why := cmp.Or(aws.ToString(a.StatusMessage), aws.ToString(a.Cause)); why != "" {
-			line += " (" + why + ")"
+	var lines []string
+	told := map[string]bool{}
+	for _, a := range all {
+		text := activity(a)
+		if told[text] || len(told) == mostActivities {
+			continue
 		}
-		lines = append(lines, line)
+		told[text] = true
+		lines = append(lines, fmt.Sprintf("  %s %s", aws.ToTime(a.StartTime).UTC().Format(time.RFC3339), text))
 	}
-	return errors.New(strings.Join(lines, "\n"))
+	if len(lines) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the group's last scaling activities:\n%s", strings.Join(lines, "\n"))
+}
+
+// activity is one with its reason, which AWS often has in the description too.
+func activity(a types.Activity) string {
+	text := fmt.Sprintf("%s: %s", a.StatusCode, strings.TrimSpace(aws.ToString(a.Description)))
+	why := strings.TrimSpace(cmp.Or(aws.ToString(a.StatusMessage), aws.ToString(a.Cause)))
+	if why != "" && !strings.Contains(text, why) {
+		text += " (" + why + ")"
+	}
+	return text
 }
 
 func rank(a types.Activity) int {

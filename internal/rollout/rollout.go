@@ -22,6 +22,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
+
 	"github.com/immutable-server/packer-plugin-immutable/internal/ladder"
 )
 
@@ -79,13 +81,13 @@ func (r Rollout) run(ctx context.Context) error {
 		return nil
 	case plan.Join != "":
 		r.Ui.Say(fmt.Sprintf("Instance refresh %s of group %q is already rolling out %s: joining it", plan.Join, r.Group, r.Image))
-		return r.follow(ctx, plan.Join)
+		return r.follow(ctx, plan.Join, state)
 	}
 	id, err := r.carryOut(ctx, plan)
 	if err != nil {
 		return err
 	}
-	return r.follow(ctx, id)
+	return r.follow(ctx, id, state)
 }
 
 // carryOut makes the versions and starts the refresh. When it can't start,
@@ -103,15 +105,16 @@ func (r Rollout) carryOut(ctx context.Context, plan Plan) (id string, err error)
 	return r.start(ctx, plan.desired(made))
 }
 
-// follow watches a refresh to its end, or cancels it.
-func (r Rollout) follow(ctx context.Context, id string) error {
+// follow watches a refresh to its end, or cancels it. Before is how the group
+// was when nobody watched yet.
+func (r Rollout) follow(ctx context.Context, id string, before State) error {
 	watching := ctx
 	if r.Timeout > 0 {
 		var stop context.CancelFunc
 		watching, stop = context.WithTimeoutCause(ctx, r.Timeout, fmt.Errorf("it took longer than timeout = %q", r.Timeout))
 		defer stop()
 	}
-	last, err := r.watch(watching, id)
+	last, err := r.watch(watching, id, see(r.Image, types.InstanceRefresh{}, before.Group, before.Running, before.Targets))
 	switch {
 	case errors.Is(err, errLostSight):
 		return err

@@ -12,8 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
 )
 
-// sight is what was seen of a refresh at one time. The zero sight is from
-// before anything was seen.
+// sight is what was seen of a refresh and its group at one time. Before the
+// refresh was seen, its status is empty.
 type sight struct {
 	refresh   types.InstanceRefresh
 	status    types.InstanceRefreshStatus
@@ -99,7 +99,7 @@ func news(last, next sight) []string {
 
 	if next.status != last.status || aws.ToString(next.refresh.StatusReason) != aws.ToString(last.refresh.StatusReason) {
 		line := fmt.Sprintf("Instance refresh %s: %s", aws.ToString(next.refresh.InstanceRefreshId), next.status)
-		if reason := aws.ToString(next.refresh.StatusReason); reason != "" {
+		if reason := statusReason(next.refresh); reason != "" {
 			line += ": " + reason
 		}
 		lines = append(lines, line)
@@ -107,15 +107,13 @@ func news(last, next sight) []string {
 	if next.refresh.RollbackDetails != nil && last.refresh.RollbackDetails == nil {
 		say("AWS rolls the group back to its former launch template: %s", rollbackReason(next.refresh))
 	}
-	if last.instances != nil {
-		for _, id := range slices.Sorted(maps.Keys(next.instances)) {
-			before, known := last.instances[id]
-			lines = append(lines, changes(id, before, next.instances[id], known)...)
-		}
-		for _, id := range slices.Sorted(maps.Keys(last.instances)) {
-			if _, still := next.instances[id]; !still {
-				say("%s (%s) has left the group", id, last.instances[id].image)
-			}
+	for _, id := range slices.Sorted(maps.Keys(next.instances)) {
+		before, known := last.instances[id]
+		lines = append(lines, changes(id, before, next.instances[id], known)...)
+	}
+	for _, id := range slices.Sorted(maps.Keys(last.instances)) {
+		if _, still := next.instances[id]; !still {
+			say("%s (%s) has left the group", id, last.instances[id].image)
 		}
 	}
 	if bar := next.bar(); bar != last.bar() {
@@ -151,27 +149,20 @@ func changes(id string, before, now member, known bool) []string {
 
 const barWidth = 20
 
-// bar shows how far the refresh is, or its rollback:
+// bar shows how far the refresh is:
 //
-//	[=======>            ]  33%  1 of 3 instances replaced, 1 in warm-up, 4 healthy, 0 unhealthy
+//	[======>             ]  33%  1 of 3 instances replaced, 1 in warm-up, 4 healthy, 0 unhealthy
+//
+// or its rollback, in which AWS counts only the instances to bring back:
+//
+//	[======>             ]  33%  rolled back, 2 instances to go, 3 healthy, 0 unhealthy
 func (s sight) bar() string {
 	if s.status == "" {
 		return ""
 	}
-	percent, left, towards := aws.ToInt32(s.refresh.PercentageComplete), aws.ToInt32(s.refresh.InstancesToUpdate), "replaced"
-	back := s.refresh.RollbackDetails
-	if back != nil {
-		percent, left, towards = aws.ToInt32(back.PercentageCompleteOnRollback), aws.ToInt32(back.InstancesToUpdateOnRollback), "rolled back"
-	}
-	// While the refresh is pending, AWS has not counted yet.
-	if back == nil && s.refresh.InstancesToUpdate == nil && percent == 0 {
-		left = int32(s.desired)
-	}
-	replaced := max(0, s.desired-int(left))
-
 	serving, fine, ill := 0, 0, 0
 	for _, m := range s.instances {
-		if (m.image == s.image) == (back == nil) && m.lifecycle == types.LifecycleStateInService {
+		if m.image == s.image && m.lifecycle == types.LifecycleStateInService {
 			serving++
 		}
 		if m.isHealthy() {
@@ -181,10 +172,19 @@ func (s sight) bar() string {
 			ill++
 		}
 	}
+	health := fmt.Sprintf("%d healthy, %d unhealthy", fine, ill)
+	if back := s.refresh.RollbackDetails; back != nil {
+		percent := aws.ToInt32(back.PercentageCompleteOnRollback)
+		return fmt.Sprintf("%s %3d%%  rolled back, %d instances to go, %s", drawn(int(percent)), percent, aws.ToInt32(back.InstancesToUpdateOnRollback), health)
+	}
+	percent, left := aws.ToInt32(s.refresh.PercentageComplete), int(aws.ToInt32(s.refresh.InstancesToUpdate))
+	if s.refresh.InstancesToUpdate == nil && percent == 0 {
+		left = s.desired // AWS has not counted yet
+	}
+	replaced := max(0, s.desired-left)
 	// An instance counts as replaced when its warm-up is over.
 	warming := max(0, serving-replaced)
-	return fmt.Sprintf("%s %3d%%  %d of %d instances %s, %d in warm-up, %d healthy, %d unhealthy",
-		drawn(int(percent)), percent, replaced, s.desired, towards, warming, fine, ill)
+	return fmt.Sprintf("%s %3d%%  %d of %d instances replaced, %d in warm-up, %s", drawn(int(percent)), percent, replaced, s.desired, warming, health)
 }
 
 func drawn(percent int) string {

@@ -29,9 +29,9 @@ const (
 // goes on.
 var errLostSight = errors.New("lost sight of the instance refresh")
 
-// watch tells the Ui about each change until the refresh has ended, and gives
-// the last that was seen.
-func (r Rollout) watch(ctx context.Context, id string) (last sight, err error) {
+// watch tells the Ui about each change since last until the refresh has ended,
+// and gives what was seen then.
+func (r Rollout) watch(ctx context.Context, id string, last sight) (sight, error) {
 	w := watcher{Rollout: r, id: id, seen: time.Now()}
 	for !ended(last.status) {
 		next := last
