@@ -82,8 +82,9 @@ func attemptFetch(ctx context.Context, what, address, path string, ui Ui) (err e
 	if err != nil {
 		return cause(ctx, err)
 	}
+	defer func() { err = errors.Join(err, response.Body.Close()) }()
 	body := ui.TrackProgress(what, 0, max(response.ContentLength, 0), response.Body)
-	defer func() { err = errors.Join(err, body.Close()) }()
+	defer func() { err = errors.Join(err, body.Close()) }() // ends the progress bar
 	if response.StatusCode != http.StatusOK {
 		return refused(response.StatusCode, body)
 	}

@@ -128,7 +128,7 @@ func (c *Config) prepare() []error {
 	}
 	var errs []error
 	if c.readsObjects() {
-		errs = c.Access.Prepare()
+		errs = c.Prepare()
 	}
 	return append(errs, c.plan().Check()...)
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // shelf is a directory with package files and keys.
-type shelf struct{ plain, signed, key, otherKey, foreign, damaged, text, unreadable, dir string }
+type shelf struct{ plain, signed, key, otherKey, foreign, damaged, text, dir string }
 
 func newShelf(t *testing.T) shelf {
 	t.Helper()

@@ -4,6 +4,7 @@ package bakery
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -42,15 +43,12 @@ func Copy(t testing.TB, to, from string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer source.Close()
 	target, err := os.Create(to)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := disk.Copy(t.Context(), target, source); err != nil {
-		t.Fatal(err)
-	}
-	if err := target.Close(); err != nil {
+	err = disk.Copy(t.Context(), target, source)
+	if err := errors.Join(err, target.Close(), source.Close()); err != nil {
 		t.Fatal(err)
 	}
 }
