@@ -119,7 +119,7 @@ func jenkins(getenv func(string) string) Commit {
 			branch = short
 		}
 	}
-	if branch == "detached" {
+	if branch == "detached" || getenv("TAG_NAME") != "" {
 		branch = ""
 	}
 	return Commit{

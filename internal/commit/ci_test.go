@@ -104,6 +104,10 @@ func TestReadFromCIAlone(t *testing.T) {
 			},
 			Commit{ID: id, Branch: "door"},
 		},
+		"Jenkins, of a tag": {
+			environment{"JENKINS_URL": "https://ci.example.com/", "GIT_COMMIT": id, "GIT_BRANCH": "v1", "BRANCH_NAME": "v1", "TAG_NAME": "v1"},
+			Commit{ID: id},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Read(t.Context(), t.TempDir(), test.env.get)

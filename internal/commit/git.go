@@ -28,7 +28,8 @@ func fromGit(ctx context.Context, path string) (Commit, error) {
 	}
 	repository, err := open(tree, gitDir)
 	if err != nil {
-		return Commit{}, fmt.Errorf("open the git work tree %s: %w", tree, err)
+		// Of a kind that go-git can't read, such as with SHA-256 ids.
+		return Commit{}, fmt.Errorf("%w: open the git work tree %s: %w", ErrNone, tree, err)
 	}
 	head, err := repository.Head()
 	if errors.Is(err, plumbing.ErrReferenceNotFound) {

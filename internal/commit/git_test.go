@@ -309,6 +309,15 @@ func TestReadWithoutACommit(t *testing.T) {
 				return dir
 			}, "has no commit yet", true,
 		},
+		"a repository of a kind that can't be read": {
+			func(t *testing.T) string {
+				dir := t.TempDir()
+				sh(t, dir, "init", "-q")
+				sh(t, dir, "config", "core.repositoryFormatVersion", "1")
+				sh(t, dir, "config", "extensions.refStorage", "reftable")
+				return dir
+			}, "refstorage", true,
+		},
 		"no such path": {
 			func(t *testing.T) string { return filepath.Join(t.TempDir(), "gone") }, "no such file", false,
 		},

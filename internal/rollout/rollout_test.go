@@ -361,3 +361,25 @@ func TestALongRefreshIsAskedAboutRarely(t *testing.T) {
 		}
 	})
 }
+
+// Nor must ten hours in which something changes all the time.
+func TestALargeRefreshIsAskedAboutMoreRarelyTheLongerItTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		f.fail["DescribeInstanceRefreshes"] = func(call int) error {
+			switch {
+			case len(f.refreshes) == 0:
+			case time.Since(*f.refreshes[0].StartTime) > 10*time.Hour:
+				f.becomes(types.InstanceRefreshStatusSuccessful, "", 100, 0)
+			default:
+				f.becomes(types.InstanceRefreshStatusInProgress, "", int32(call%100), 2)
+			}
+			return nil
+		}
+		r, _ := f.rollout()
+		run(t, r)
+		if n := f.calls["DescribeInstanceRefreshes"]; n > 10*3600/15+200 {
+			t.Errorf("asked %d times", n)
+		}
+	})
+}

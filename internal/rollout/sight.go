@@ -19,6 +19,7 @@ type sight struct {
 	status    types.InstanceRefreshStatus
 	image     string // what is rolled out
 	desired   int    // instances that the group is to have
+	balanced  int    // target groups that each of them is to be in
 	instances map[string]member
 }
 
@@ -34,7 +35,7 @@ type member struct {
 func see(image string, refresh types.InstanceRefresh, group types.AutoScalingGroup, images map[string]string, targets map[string][]target) sight {
 	s := sight{
 		refresh: refresh, status: refresh.Status, image: image,
-		desired: int(aws.ToInt32(group.DesiredCapacity)), instances: map[string]member{},
+		desired: int(aws.ToInt32(group.DesiredCapacity)), balanced: len(targetGroupARNs(group)), instances: map[string]member{},
 	}
 	for _, instance := range group.Instances {
 		id := aws.ToString(instance.InstanceId)
@@ -67,10 +68,10 @@ const (
 	unhealthy = "unhealthy"
 )
 
-// isHealthy tells that every load balancer sends the instance requests, or,
-// where there is none, that Auto Scaling has it as healthy.
-func (m member) isHealthy() bool {
-	if m.lifecycle != types.LifecycleStateInService {
+// isHealthy tells that the instance is in service, healthy as Auto Scaling has
+// it, and in each of so many target groups too.
+func (m member) isHealthy(balanced int) bool {
+	if m.lifecycle != types.LifecycleStateInService || len(m.targets) < balanced {
 		return false
 	}
 	for _, t := range m.targets {
@@ -165,7 +166,7 @@ func (s sight) bar() string {
 		if m.image == s.image && m.lifecycle == types.LifecycleStateInService {
 			serving++
 		}
-		if m.isHealthy() {
+		if m.isHealthy(s.balanced) {
 			fine++
 		}
 		if m.isUnhealthy() {

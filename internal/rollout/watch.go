@@ -15,10 +15,13 @@ import (
 )
 
 const (
-	// A refresh is looked at often after each change and ever more rarely
-	// while nothing changes, for an account's request rate is shared.
+	// A refresh is looked at often after a change and ever more rarely while
+	// nothing changes, for an account's request rate is shared.
 	soonest = time.Second
 	latest  = 15 * time.Second
+	// One that takes long is looked at more rarely also while it changes all
+	// the time: a line comes late by no more than this part of the whole.
+	lateness = 60
 
 	// blind is how long AWS may fail to answer. The refresh goes on meanwhile,
 	// so that to give up says nothing of its success.
@@ -33,9 +36,11 @@ var errLostSight = errors.New("lost sight of the instance refresh")
 // and gives what was seen then.
 func (r Rollout) watch(ctx context.Context, id string, last sight) (sight, error) {
 	w := watcher{Rollout: r, id: id, seen: time.Now()}
-	for !ended(last.status) {
+	began := time.Now()
+	for {
+		pause := min(max(time.Since(began)/lateness, soonest), latest)
 		next := last
-		err := cloud.Wait(ctx, cloud.Until{What: fmt.Sprintf("instance refresh %s goes on", id), First: soonest, Every: latest},
+		err := cloud.Wait(ctx, cloud.Until{What: fmt.Sprintf("instance refresh %s changes", id), First: pause, Every: latest},
 			func(ctx context.Context) (bool, string, error) {
 				var err error
 				next, err = w.look(ctx, last)
@@ -49,13 +54,12 @@ func (r Rollout) watch(ctx context.Context, id string, last sight) (sight, error
 		}
 		last = next
 		if ended(last.status) {
-			break
+			return last, nil
 		}
-		if err := cloud.Sleep(ctx, soonest); err != nil {
+		if err := cloud.Sleep(ctx, pause); err != nil {
 			return last, err
 		}
 	}
-	return last, nil
 }
 
 // watcher remembers when AWS last answered.
