@@ -104,6 +104,11 @@ func (k *Baking) mountRoot(ctx context.Context) (err error) {
 	}
 	k.root = r
 	k.begun.Add("let go of the disk", k.unmountRoughly)
+	if grown && r.kind == "ext4" {
+		if err := k.growExt4(ctx); err != nil {
+			return err
+		}
+	}
 	if err := k.mount(ctx, r, mountOptions[r.kind].write); err != nil {
 		return fmt.Errorf("%s: %w", image.Name(), err)
 	}
@@ -111,20 +116,7 @@ func (k *Baking) mountRoot(ctx context.Context) (err error) {
 		return err
 	}
 	if grown {
-		return k.growFilesystem(ctx)
-	}
-	return nil
-}
-
-// growFilesystem makes the mounted filesystem fill its partition.
-func (k *Baking) growFilesystem(ctx context.Context) error {
-	argv := map[string][]string{
-		"xfs":   {"xfs_growfs", k.top},
-		"ext4":  {"resize2fs", k.root.loop.Device()},
-		"btrfs": {"btrfs", "filesystem", "resize", "max", k.top},
-	}[k.root.kind]
-	if _, err := k.ns.run(ctx, "", argv...); err != nil {
-		return fmt.Errorf("grow the %s filesystem of %s to the new size of the disk: %w", k.root.kind, k.bake.Disk, err)
+		return k.growMounted(ctx)
 	}
 	return nil
 }
@@ -134,6 +126,7 @@ func (k *Baking) unmountRoughly(ctx context.Context) error {
 	return errors.Join(k.letGo(), k.ns.end(), k.root.loop.Detach(ctx))
 }
 
+// letGo closes the mounted root, which keeps the filesystem busy.
 func (k *Baking) letGo() error {
 	if k.held == nil {
 		return nil

@@ -2,6 +2,7 @@ package bake
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,7 +33,7 @@ func newControlGroups(dir string) (controlGroups, error) {
 	if err != nil {
 		return g, fmt.Errorf("find the control group of this process: %w", err)
 	}
-	name := "immutable-" + filepath.Base(dir)
+	name := "immutable-" + rand.Text()
 	for line := range strings.Lines(string(own)) {
 		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(fields) != 3 {
@@ -70,6 +71,14 @@ func unified() string {
 		}
 	}
 	return ""
+}
+
+// have says whether a process is in one of the groups, or below.
+func (g controlGroups) have(pid int) bool {
+	in, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	return err == nil && slices.ContainsFunc(g.paths, func(path string) bool {
+		return strings.Contains(string(in), "/"+filepath.Base(path)+"/")
+	})
 }
 
 // readControlGroups reads the groups noted in a work directory; a directory

@@ -94,7 +94,15 @@ func (k *Baking) startContainer(ctx context.Context) error {
 	if err := c.boot(ctx); err != nil {
 		return fmt.Errorf("boot the image in a container: %w", err)
 	}
-	k.machine, k.shutdown = c.entrance(), func(ctx context.Context) error { return k.stopContainer(ctx, c) }
+	k.machine = c.entrance()
+	k.shutdown = func(ctx context.Context) error {
+		// Its own services are for its systemd to stop; that would wait long
+		// for what is none.
+		if err := k.stop(ctx, c.leader, groups.have); err != nil {
+			return err
+		}
+		return k.stopContainer(ctx, c)
+	}
 	// Services that speak over D-Bus need it; an image may also be without.
 	_, err = k.machine.Run(ctx, Command{Argv: []string{"systemctl", "start", "dbus.socket"}})
 	return err

@@ -26,12 +26,8 @@ func (k *Baking) finish(ctx context.Context) error {
 			return err
 		}
 	}
-	left, err := k.ns.stop(ctx)
-	if err != nil {
+	if err := k.stop(ctx, k.ns.first.Process.Pid, nil); err != nil {
 		return err
-	}
-	if len(left) > 0 {
-		k.say("Stopped what provisioners had left running: %s", strings.Join(left, ", "))
 	}
 	if err := k.takeBack(ctx); err != nil {
 		return err
@@ -39,7 +35,7 @@ func (k *Baking) finish(ctx context.Context) error {
 	if err := k.settle(ctx); err != nil {
 		return err
 	}
-	if err := k.unmount(ctx); err != nil {
+	if err := k.trim(ctx); err != nil {
 		return err
 	}
 	if err := k.ns.end(); err != nil {
@@ -48,18 +44,43 @@ func (k *Baking) finish(ctx context.Context) error {
 	return k.check(ctx)
 }
 
-// settle gives the blocks of deleted files back, so that what was removed is
-// not in the image, writes everything out and learns whether that failed.
-func (k *Baking) settle(ctx context.Context) error {
-	if _, err := k.ns.run(ctx, "", "fstrim", k.top); err != nil {
-		return fmt.Errorf("free the blocks of deleted files (fstrim): %w; put PACKER_CACHE_DIR on a filesystem that can punch holes, such as ext4, xfs or tmpfs", err)
+// stop ends what provisioners left running in the PID namespace of the process
+// first, and says so: a daemon that a scriptlet started would keep the
+// filesystem busy.
+func (k *Baking) stop(ctx context.Context, first int, spare func(pid int) bool) error {
+	names, err := stopInside(ctx, first, spare)
+	if err != nil {
+		return fmt.Errorf("stop what provisioners left running: %w", err)
 	}
+	if len(names) > 0 {
+		k.say("Stopped what provisioners had left running: %s", strings.Join(names, ", "))
+	}
+	return nil
+}
+
+// settle writes everything out, learns whether that failed, and unmounts.
+func (k *Baking) settle(ctx context.Context) error {
 	// The file was opened before anything was written, so that no failed
 	// write since then is missed.
 	if err := unix.Syncfs(int(k.held.Fd())); err != nil {
 		return fmt.Errorf("write the filesystem out to %s: %w", k.bake.Disk, err)
 	}
-	return k.letGo()
+	if err := k.letGo(); err != nil {
+		return err
+	}
+	return k.unmount(ctx)
+}
+
+// trim gives the blocks of deleted files back, so that what was removed is not
+// in the image. Some of them are free only after unmounting.
+func (k *Baking) trim(ctx context.Context) error {
+	if err := k.mount(ctx, k.root, mountOptions[k.root.kind].write); err != nil {
+		return err
+	}
+	if _, err := k.ns.run(ctx, "", "fstrim", k.top); err != nil {
+		return fmt.Errorf("free the blocks of deleted files (fstrim): %w; put PACKER_CACHE_DIR on a filesystem that can punch holes, such as ext4, xfs or tmpfs", err)
+	}
+	return k.unmount(ctx)
 }
 
 // checkers check a filesystem without changing it.

@@ -49,7 +49,11 @@ func (o *outlet) start() {
 	if o.to == nil {
 		return
 	}
-	go func() { o.done <- errors.Join(o.write.Close(), o.carry()) }()
+	go func() {
+		err := errors.Join(o.write.Close(), o.carry())
+		// A receiver that takes no more ends the command, by SIGPIPE.
+		o.done <- errors.Join(err, o.read.Close())
+	}()
 }
 
 // carry copies until every writer has closed the pipe or, once the command
@@ -83,10 +87,9 @@ func (o *outlet) finish() error {
 		return nil
 	}
 	o.ended.Store(true)
-	if err := o.read.SetReadDeadline(time.Now().Add(idle)); err != nil {
-		return fmt.Errorf("read the output of a command: %w", err)
-	}
-	return errors.Join(<-o.done, o.read.Close())
+	// This fails only when all has been carried and the pipe is closed.
+	_ = o.read.SetReadDeadline(time.Now().Add(idle))
+	return <-o.done
 }
 
 // drop closes an outlet whose command could not be started.

@@ -122,34 +122,34 @@ func signal(pid int, s syscall.Signal) error {
 	return nil
 }
 
-// inside lists the processes in the namespace, but for its first.
-func (n *namespace) inside() ([]process, error) {
+// inside lists the processes in the PID namespace of the process first, but
+// for that one and those to spare.
+func inside(first int, spare func(pid int) bool) ([]process, error) {
 	all, err := processes()
 	if err != nil {
 		return nil, err
 	}
-	first := n.first.Process.Pid
 	own, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", first))
 	if err != nil {
-		return nil, fmt.Errorf("list the processes of the bake: %w", err)
+		return nil, fmt.Errorf("list processes: %w", err)
 	}
 	return slices.DeleteFunc(all, func(p process) bool {
 		ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", p.pid))
-		return err != nil || p.pid == first || p.dead || ns != own
+		return err != nil || p.pid == first || p.dead || ns != own || spare != nil && spare(p.pid)
 	}), nil
 }
 
-// How long processes that provisioners left behind have to end by themselves,
-// and then to be gone once killed. Tests see only what happens, not when.
+// How long processes have to end by themselves, and then to be gone once
+// killed.
 const (
 	politely = 5 * time.Second
 	brutally = 30 * time.Second
 )
 
-// stop ends the processes that are left inside, first politely: a daemon that
-// a scriptlet started would keep the filesystem busy. It returns their names.
-func (n *namespace) stop(ctx context.Context) (names []string, err error) {
-	left, err := n.inside()
+// stopInside ends the processes that inside lists, first politely, and returns
+// their names.
+func stopInside(ctx context.Context, first int, spare func(pid int) bool) (names []string, err error) {
+	left, err := inside(first, spare)
 	if err != nil || len(left) == 0 {
 		return nil, err
 	}
@@ -167,26 +167,22 @@ func (n *namespace) stop(ctx context.Context) (names []string, err error) {
 				return names, err
 			}
 		}
-		if left, err = n.wait(ctx, try.patience); err != nil || len(left) == 0 {
-			return names, err
+		deadline := time.After(try.patience)
+		for late := false; len(left) > 0 && !late; {
+			select {
+			case <-ctx.Done():
+				return names, context.Cause(ctx)
+			case <-deadline:
+				late = true
+			case <-time.After(10 * time.Millisecond):
+			}
+			if left, err = inside(first, spare); err != nil {
+				return names, err
+			}
 		}
 	}
-	return names, fmt.Errorf("process %d (%s), started by a provisioner, does not end even when killed", left[0].pid, left[0].name)
-}
-
-// wait waits until no process is left inside, at most for patience.
-func (n *namespace) wait(ctx context.Context, patience time.Duration) (left []process, err error) {
-	deadline := time.After(patience)
-	for {
-		if left, err = n.inside(); err != nil || len(left) == 0 {
-			return nil, err
-		}
-		select {
-		case <-ctx.Done():
-			return left, context.Cause(ctx)
-		case <-deadline:
-			return left, nil
-		case <-time.After(10 * time.Millisecond):
-		}
+	if len(left) > 0 {
+		err = fmt.Errorf("process %d (%s) does not end even when killed", left[0].pid, left[0].name)
 	}
+	return names, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -71,7 +72,10 @@ func (k *Baking) probe(ctx context.Context, image *os.File, r root) (found bool,
 		}
 		err = top.Close()
 	}
-	return found, errors.Join(err, k.unmount(ctx))
+	if err = errors.Join(err, k.unmount(ctx)); err != nil {
+		err = errors.Join(err, k.ns.end()) // so that the device comes free
+	}
+	return found, err
 }
 
 func (k *Baking) mount(ctx context.Context, r root, options string) error {
@@ -82,11 +86,31 @@ func (k *Baking) mount(ctx context.Context, r root, options string) error {
 	return nil
 }
 
+// busyPatience is how long a filesystem may be busy when it is to be
+// unmounted. A process that is being started elsewhere in this program has a
+// copy of every open file, the mounted root among them, until it becomes the
+// other program.
+const busyPatience = 10 * time.Second
+
 func (k *Baking) unmount(ctx context.Context) error {
-	if _, err := k.ns.run(ctx, "", "umount", "-n", "-R", k.top); err != nil {
-		return fmt.Errorf("unmount the filesystem: %w", err)
+	deadline := time.After(busyPatience)
+	for {
+		_, err := k.ns.run(ctx, "", "umount", "-n", "-R", k.top)
+		if err == nil {
+			return nil
+		}
+		err = fmt.Errorf("unmount the filesystem: %w", err)
+		if !strings.Contains(err.Error(), "busy") {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-deadline:
+			return err
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
-	return nil
 }
 
 // open opens the mounted root, as the namespace sees it.
