@@ -3,11 +3,14 @@ package rehearsal
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -87,7 +90,8 @@ func (s *Stage) InstallPlugin(ctx context.Context) error {
 // *exec.ExitError; what packer printed comes with it.
 func (s *Stage) Packer(ctx context.Context, run Packer) (Output, error) {
 	process := exec.CommandContext(ctx, s.PackerBinary, run.Args...)
-	process.Cancel = func() error { return process.Process.Signal(syscall.SIGINT) }
+	process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	process.Cancel = func() error { return Interrupt(process) }
 	process.WaitDelay = time.Minute
 	process.Dir = run.Dir
 	process.Env = append(s.environ(
@@ -131,4 +135,39 @@ func (s *Stage) Packer(ctx context.Context, run Packer) (Output, error) {
 		return output, fmt.Errorf("packer %s: %w", strings.Join(run.Args, " "), err)
 	}
 	return output, lines.Err()
+}
+
+// Interrupt is what Ctrl-C in a terminal is: it reaches packer, the plugin and
+// all that they have started in their process group.
+func Interrupt(packer *exec.Cmd) error { return syscall.Kill(-packer.Process.Pid, syscall.SIGINT) }
+
+// KillBuild ends packer, and every process of the plugin that it started, as a
+// crash would: with SIGKILL. The sandbox is left alone.
+func (s *Stage) KillBuild() error {
+	var errs []error
+	err := eachProcess(func(pid string) error {
+		environ, err := os.ReadFile(filepath.Join("/proc", pid, "environ"))
+		if err != nil {
+			return err
+		}
+		// The sandbox has no cache; all else on stage that has one is packer's.
+		text := "\x00" + string(environ)
+		if !strings.Contains(text, "\x00"+s.marker+"\x00") || !strings.Contains(text, "\x00PACKER_CACHE_DIR=") {
+			return nil
+		}
+		number, err := strconv.Atoi(pid)
+		if err != nil {
+			return err
+		}
+		executable, err := os.Readlink(filepath.Join("/proc", pid, "exe"))
+		if err != nil {
+			return err
+		}
+		// What the plugin started must end by itself when the plugin does.
+		if strings.Contains(filepath.Base(executable), "packer") {
+			errs = append(errs, syscall.Kill(number, syscall.SIGKILL))
+		}
+		return nil
+	})
+	return errors.Join(append(errs, err)...)
 }

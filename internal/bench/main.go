@@ -1,0 +1,122 @@
+// Command bench measures, on this machine, what a build with immutable-direct
+// costs, and sets it beside the bare limit in the same run. It prints one line
+// a figure: name, value, unit; each is the median of the builds.
+//
+// It is called by `make bench`, which builds what it needs.
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/acceptance/basedisk"
+	"github.com/immutable-server/packer-plugin-immutable/internal/rehearsal"
+)
+
+func main() {
+	builds := flag.Int("builds", 5, "how many builds to take the median of")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := bench(ctx, *builds); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// figure is one measured quantity; samples come one a build.
+type figure struct {
+	name, unit string
+	samples    []float64
+}
+
+// figures keeps the order in which the names were first seen.
+type figures []*figure
+
+func (f *figures) add(name, unit string, value float64) {
+	i := slices.IndexFunc(*f, func(g *figure) bool { return g.name == name })
+	if i < 0 {
+		i = len(*f)
+		*f = append(*f, &figure{name: name, unit: unit})
+	}
+	(*f)[i].samples = append((*f)[i].samples, value)
+}
+
+func (f figures) print() {
+	for _, g := range f {
+		fmt.Printf("%s %.4g %s\n", g.name, median(g.samples), g.unit)
+	}
+}
+
+func median[T cmp.Ordered](samples []T) T {
+	slices.Sort(samples)
+	return samples[len(samples)/2]
+}
+
+func bench(ctx context.Context, builds int) (err error) {
+	baseDisk, err := basedisk.Build(ctx)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "immutable-bench-")
+	if err != nil {
+		return err
+	}
+	plugin, err := filepath.Abs("packer-plugin-immutable")
+	if err != nil {
+		return err
+	}
+	stage, err := rehearsal.NewStage(dir, plugin, os.Getenv("PACKER"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stage.Close()) }()
+	if err := stage.InstallPlugin(ctx); err != nil {
+		return err
+	}
+	if output, err := exec.CommandContext(ctx, "example/hello/build", "1.0.0").CombinedOutput(); err != nil {
+		return fmt.Errorf("build hello: %w\n%s", err, output)
+	}
+	box, err := stage.Start(ctx, "--base-disk", baseDisk, "--profile", "instant", "--call-log", callLog(stage))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, box.Stop()) }()
+
+	var all figures
+	for i := range builds + 1 {
+		build, err := measure(ctx, stage, box, i)
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			// The first build fetches the base, which later ones have.
+			all.add("first_build", "s", build.seconds)
+			continue
+		}
+		build.report(&all)
+		bare, err := bareUpload(ctx, box, build)
+		if err != nil {
+			return err
+		}
+		all.add("bare_upload", "MB/s", bare)
+		all.add("upload_to_bare", "ratio", build.uploadRate()/bare)
+		if err := os.Remove(build.disk); err != nil {
+			return err
+		}
+	}
+	all.print()
+	return nil
+}
+
+func callLog(stage *rehearsal.Stage) string { return filepath.Join(stage.Dir, "calls.jsonl") }
