@@ -27,6 +27,9 @@ type Packer struct {
 	// Env is added to the environment.
 	Env []string
 
+	// As, if set, is the user who runs packer, by way of setpriv.
+	As string
+
 	// Args are the arguments: "build", "-var", ….
 	Args []string
 
@@ -89,7 +92,11 @@ func (s *Stage) InstallPlugin(ctx context.Context) error {
 // Packer runs packer on the stage. An exit code other than zero is an
 // *exec.ExitError; what packer printed comes with it.
 func (s *Stage) Packer(ctx context.Context, run Packer) (Output, error) {
-	process := exec.CommandContext(ctx, s.PackerBinary, run.Args...)
+	argv := append([]string{s.PackerBinary}, run.Args...)
+	if run.As != "" {
+		argv = append([]string{"setpriv", "--reuid=" + run.As, "--clear-groups"}, argv...)
+	}
+	process := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	process.Cancel = func() error { return Interrupt(process) }
 	process.WaitDelay = time.Minute
