@@ -30,7 +30,7 @@ func (r Rollout) end(ctx context.Context, last sight) error {
 	if back := rollbackReason(last.refresh); last.refresh.RollbackDetails != nil && back != statusReason(last.refresh) {
 		reason += "; it was rolled back: " + back
 	}
-	return errors.Join(errors.New(reason), r.activities(ctx, last.refresh), r.standing(ctx), errors.New(remedy(last.status)))
+	return errors.Join(errors.New(reason), r.activities(ctx, last.refresh), r.standing(ctx), remedy(last.status))
 }
 
 // AWS leaves spaces at the ends of its sentences.
@@ -45,14 +45,19 @@ func rollbackReason(refresh types.InstanceRefresh) string {
 	return cmp.Or(strings.TrimSpace(aws.ToString(refresh.RollbackDetails.RollbackReason)), "no reason given")
 }
 
-func remedy(status types.InstanceRefreshStatus) string {
+// remedy says what to do after a refresh has ended so.
+func remedy(status types.InstanceRefreshStatus) error {
 	switch status {
+	case types.InstanceRefreshStatusSuccessful:
+		return nil
+	case types.InstanceRefreshStatusCancelled:
+		return errors.New("build again to go on, or take the group back to its own launch template: aws autoscaling start-instance-refresh")
 	case types.InstanceRefreshStatusRollbackSuccessful:
-		return "the group serves as it did before; correct the cause and build again"
+		return errors.New("the group serves as it did before; correct the cause and build again")
 	case types.InstanceRefreshStatusRollbackFailed:
-		return "the group was brought neither forward nor back; correct the cause, then build again, or refresh the group with its own launch template: aws autoscaling start-instance-refresh"
+		return errors.New("the group was brought neither forward nor back; correct the cause, then build again, or refresh the group with its own launch template: aws autoscaling start-instance-refresh")
 	default:
-		return "correct the cause and build again, or take the group back to its own launch template: aws autoscaling start-instance-refresh"
+		return errors.New("correct the cause and build again, or take the group back to its own launch template: aws autoscaling start-instance-refresh")
 	}
 }
 

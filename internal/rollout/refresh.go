@@ -102,7 +102,7 @@ func (r Rollout) cancel(ctx context.Context, id string, cause error) error {
 				cause, id, err, r.Region, r.Group),
 			r.standing(asking))
 	}
-	return errors.Join(fmt.Errorf("%w: instance refresh %s ended %s", cause, id, now.Status), r.standing(asking))
+	return errors.Join(fmt.Errorf("%w: instance refresh %s ended %s", cause, id, now.Status), r.standing(asking), remedy(now.Status))
 }
 
 // cancelled cancels and waits for the refresh's end. AWS cancels whichever
