@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 	"github.com/hashicorp/packer-plugin-sdk/multistep/commonsteps"
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
@@ -94,6 +95,14 @@ func (s *stepBase) Run(ctx context.Context, state multistep.StateBag) multistep.
 	return multistep.ActionContinue
 }
 
+// baseName is the base as the user named it.
+func (w *Work) baseName() string {
+	if w.Base.Source == nil {
+		return "source_image " + w.Config.SourceImage
+	}
+	return fmt.Sprintf("base %s (%s)", aws.ToString(w.Base.Source.ImageId), aws.ToString(w.Base.Source.Name))
+}
+
 // open makes the work directory; a retried step has it already.
 func (s *stepBase) open() error {
 	if s.Dir != nil {
@@ -122,7 +131,8 @@ type stepCopy struct{ *Work }
 func (s *stepCopy) Run(ctx context.Context, state multistep.StateBag) multistep.StepAction {
 	defer s.Took.Start("copy")()
 	if s.Size != 0 && s.Size < s.Base.Size {
-		return Fail(state, fmt.Errorf("volume_size is %d bytes, less than the %d of the base's disk, which cannot shrink; leave it out or make it larger", s.Size, s.Base.Size))
+		return Fail(state, fmt.Errorf("volume_size is %d GiB, less than the %.4g GiB of %s, which cannot shrink; leave it out or make it larger",
+			s.Size>>30, float64(s.Base.Size)/(1<<30), s.baseName()))
 	}
 	ui(state).Say("Copying the base disk…")
 	s.Disk = s.Dir.Path("disk.raw")
@@ -158,7 +168,7 @@ func (s *stepEnter) Run(ctx context.Context, state multistep.StateBag) multistep
 	u.Say(fmt.Sprintf("Mounting the disk and entering it (%s)…", s.Config.Machine))
 	baking, err := bake.Bake{Disk: s.Disk, Machine: s.Config.Machine, Dir: s.Dir.Path(), Size: s.Size, Ui: u}.Start(ctx)
 	if err != nil {
-		return Fail(state, err)
+		return Fail(state, fmt.Errorf("bake on %s: %w", s.baseName(), err))
 	}
 	s.baking = baking
 	state.Put("communicator", communicator.New(baking.Machine()))
