@@ -33,8 +33,8 @@ type Config struct {
 	// have: 3 to 128 letters, digits, spaces and `( ) [ ] . / - ' @ _`. The
 	// template function `clean_resource_name` makes other characters dashes.
 	AmiName string `mapstructure:"ami_name" required:"true"`
-	// The description of the AMI and of its snapshot. A template, see
-	// [Build template data](#build-template-data).
+	// The description of the AMI and of its snapshot, cut at 255 characters. A
+	// template, see [Build template data](#build-template-data).
 	AmiDescription string `mapstructure:"ami_description" required:"false"`
 	// The IDs of accounts that may launch instances of the AMI.
 	AmiUsers []string `mapstructure:"ami_users" required:"false"`
@@ -237,5 +237,9 @@ func (c *Config) prepareTemplates() []error {
 	if err != nil {
 		return []error{err}
 	}
-	return append(tags.Check("tags", texts.tags), tags.Check("snapshot_tags", texts.snapshotTags)...)
+	errs := append(tags.Check("tags", texts.tags), tags.Check("snapshot_tags", texts.snapshotTags)...)
+	if own := len(cloud.Run{}.Tags()); len(texts.snapshotTags)+own > tags.Max {
+		errs = append(errs, fmt.Errorf("tags and snapshot_tags are %d together; EC2 allows %d, of which this builder needs %d", len(texts.snapshotTags), tags.Max, own))
+	}
+	return errs
 }

@@ -36,6 +36,9 @@ func dataOf(region string, disk base.Disk) templateData {
 	return data
 }
 
+// maxDescription is how many characters EC2 and EBS allow in a description.
+const maxDescription = 255
+
 // texts are the rendered templates. The snapshot has the AMI's tags too.
 type texts struct {
 	description        string
@@ -48,6 +51,9 @@ func (c *Config) render(data templateData) (texts, error) {
 	description, err := interpolate.Render(c.AmiDescription, &ctx)
 	if err != nil {
 		return texts{}, fmt.Errorf("ami_description: %w", err)
+	}
+	if runes := []rune(description); len(runes) > maxDescription {
+		description = string(runes[:maxDescription])
 	}
 	amiTags, err := renderMap("tags", c.Tags, &ctx)
 	if err != nil {

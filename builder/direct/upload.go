@@ -1,6 +1,7 @@
 package direct
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -137,13 +138,7 @@ func (s *stepUpload) upload(ctx context.Context, disk *os.File, l lineage) error
 	return nil
 }
 
-// description is the AMI's, within the 255 characters that EBS allows for a
-// snapshot.
+// description is the AMI's, or says whose snapshot it is.
 func (s *stepUpload) description() string {
-	text := s.texts.description
-	if text == "" {
-		text = "Root of AMI " + s.config.AmiName
-	}
-	runes := []rune(text)
-	return string(runes[:min(len(runes), 255)])
+	return cmp.Or(s.texts.description, "Root of AMI "+s.config.AmiName)
 }

@@ -56,9 +56,12 @@ func (a Access) Load(ctx context.Context) (aws.Config, error) {
 	return cfg, nil
 }
 
-// Account is the id of the account that the credentials belong to.
+// Account is the id of the account that the credentials belong to. It is the
+// first call of a build, so that it is not tried again for long: a wrong
+// endpoint or network should show soon.
 func Account(ctx context.Context, cfg aws.Config) (string, error) {
-	who, err := sts.NewFromConfig(cfg).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	client := sts.NewFromConfig(cfg, func(o *sts.Options) { o.RetryMaxAttempts = 3 })
+	who, err := client.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
 	if err != nil {
 		return "", fmt.Errorf("ask AWS in region %s whose the credentials are (sts:GetCallerIdentity); are they still valid, and can %s be reached? %w", cfg.Region, cfg.Region, err)
 	}

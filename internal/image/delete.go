@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -47,16 +48,26 @@ func Deregister(ctx context.Context, api Deleter, id string) error {
 	return nil
 }
 
+// lingering is how long a snapshot may seem to be in use by an image that was
+// just deregistered.
+const lingering = 15 * time.Second
+
 // DeleteSnapshots deletes the snapshots of an image that was deregistered. One
 // that another image uses too is left to it.
 func DeleteSnapshots(ctx context.Context, api Deleter, image types.Image) error {
 	var errs []error
 	for _, id := range Snapshots(image) {
-		_, err := api.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: &id})
-		switch cloud.Code(err) {
-		case "InvalidSnapshot.NotFound", "InvalidSnapshot.InUse":
-			continue
-		}
+		began := time.Now()
+		err := cloud.Wait(ctx, cloud.Until{What: "snapshot " + id + " is deleted"}, func(ctx context.Context) (bool, string, error) {
+			_, err := api.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: &id})
+			switch cloud.Code(err) {
+			case "InvalidSnapshot.NotFound":
+				return true, "", nil
+			case "InvalidSnapshot.InUse":
+				return time.Since(began) >= lingering, "in use", nil
+			}
+			return err == nil, "", err
+		})
 		if err != nil {
 			errs = append(errs, fmt.Errorf("delete snapshot %s of AMI %s (ec2:DeleteSnapshot): %w", id, aws.ToString(image.ImageId), err))
 		}

@@ -25,6 +25,8 @@ type fakeEC2 struct {
 	copies    int
 	fails     string // the reason that copies fail for
 	takes     time.Duration
+
+	inUseUntil time.Time // snapshots can't be deleted before
 }
 
 func newFake() *fakeEC2 {
@@ -139,6 +141,9 @@ func (f *fakeEC2) DeregisterImage(_ context.Context, in *ec2.DeregisterImageInpu
 func (f *fakeEC2) DeleteSnapshot(_ context.Context, in *ec2.DeleteSnapshotInput, _ ...func(*ec2.Options)) (*ec2.DeleteSnapshotOutput, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if time.Now().Before(f.inUseUntil) {
+		return nil, refuse("InvalidSnapshot.InUse")
+	}
 	delete(f.snapshots, *in.SnapshotId)
 	return &ec2.DeleteSnapshotOutput{}, nil
 }

@@ -196,3 +196,27 @@ func TestCopiesOfDifferentEncryptionAreApart(t *testing.T) {
 		}
 	})
 }
+
+func TestASnapshotThatLooksInUseForAMomentIsDeleted(t *testing.T) {
+	for name, c := range map[string]struct {
+		inUse time.Duration
+		left  int
+	}{
+		"for a moment":     {5 * time.Second, 0},
+		"by another image": {time.Hour, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake()
+				f.snapshots["snap-public"] = types.Snapshot{}
+				f.inUseUntil = time.Now().Add(c.inUse)
+				if err := DeleteSnapshots(t.Context(), f, publicBase()); err != nil {
+					t.Error(err)
+				}
+				if len(f.snapshots) != c.left {
+					t.Errorf("%d snapshots are left", len(f.snapshots))
+				}
+			})
+		})
+	}
+}

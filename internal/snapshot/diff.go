@@ -38,9 +38,10 @@ func Diff(ctx context.Context, f *os.File, base *Index) ([]blocks.Block, error) 
 	return changed, nil
 }
 
-// All gives every block of a disk, those of zeros too. A snapshot that is
-// encrypted and has no parent needs all of them, because a block of it that was
-// never written reads as random bytes (awslabs/coldsnap#395).
+// All gives every block of the volume that a disk makes, those of zeros too. A
+// snapshot that is encrypted and has no parent needs all of them, because a
+// block of it that was never written reads as random bytes
+// (awslabs/coldsnap#395).
 func All(ctx context.Context, f *os.File) ([]blocks.Block, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -54,7 +55,7 @@ func All(ctx context.Context, f *os.File) ([]blocks.Block, error) {
 	if err != nil {
 		return nil, err
 	}
-	for index := range blocks.Count(info.Size()) {
+	for index := range blocks.Count(int64(blocks.Volume(info.Size())) * blocks.GiB) {
 		if !data.hold(index) {
 			all = append(all, blocks.Block{Index: index, Digest: blocks.Zero})
 		}

@@ -20,6 +20,8 @@ import (
 
 const blockSize = 524288
 
+var zeros = make([]byte, blockSize)
+
 // service is EBS as far as these tests need it, with AWS's checks.
 type service struct {
 	t *testing.T
@@ -70,7 +72,7 @@ func (s *service) add(id string, gib int64, disk []byte) {
 	for i := 0; i*blockSize < len(disk); i++ {
 		block := make([]byte, blockSize)
 		copy(block, disk[i*blockSize:])
-		if !bytes.Equal(block, make([]byte, blockSize)) {
+		if !bytes.Equal(block, zeros) {
 			snap.written[int32(i)] = block
 		}
 	}
@@ -184,6 +186,9 @@ func (s *service) PutSnapshotBlock(ctx context.Context, in *ebs.PutSnapshotBlock
 	}
 	if len(data) != blockSize || aws.ToInt32(in.DataLength) != blockSize || aws.ToString(in.Checksum) != checksum(data) {
 		return nil, &types.ValidationException{Reason: types.ValidationExceptionReasonInvalidBlock}
+	}
+	if bytes.Equal(data, zeros) {
+		data = zeros
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

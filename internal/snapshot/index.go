@@ -79,34 +79,41 @@ func writeIndex(path string, h header, x *Index) (err error) {
 }
 
 // readIndex reads what writeIndex wrote.
-func readIndex(path string) (header, *Index, error) {
-	raw, err := os.ReadFile(path)
+func readIndex(path string) (h header, x *Index, err error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return header{}, nil, err
 	}
-	damaged := fmt.Errorf("%s: %w", path, errIndexDamaged)
-	if len(raw) < sha256.Size {
-		return header{}, nil, damaged
+	defer func() { err = errors.Join(err, f.Close()) }()
+	h, x, err = parseIndex(bufio.NewReader(f))
+	if err != nil {
+		return header{}, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	raw, sum := raw[:len(raw)-sha256.Size], raw[len(raw)-sha256.Size:]
-	if sha256.Sum256(raw) != [sha256.Size]byte(sum) {
-		return header{}, nil, damaged
+	return h, x, nil
+}
+
+func parseIndex(r *bufio.Reader) (h header, x *Index, err error) {
+	line, err := r.ReadBytes('\n')
+	if err != nil || json.Unmarshal(line, &h) != nil || h.Blocks < 0 {
+		return header{}, nil, errIndexDamaged
 	}
-	line, records, _ := bytes.Cut(raw, []byte("\n"))
-	var h header
-	if err := json.Unmarshal(line, &h); err != nil {
-		return header{}, nil, damaged
-	}
-	const size = 4 + sha256.Size
-	if len(records) != size*h.Blocks {
-		return header{}, nil, damaged
-	}
-	x := &Index{Blocks: make([]blocks.Block, 0, h.Blocks)}
-	for record := range slices.Chunk(records, size) {
+	sum := sha256.New()
+	sum.Write(line)
+	x = &Index{}
+	var record [4 + sha256.Size]byte
+	for range h.Blocks {
+		if _, err := io.ReadFull(r, record[:]); err != nil {
+			return header{}, nil, errIndexDamaged
+		}
+		sum.Write(record[:])
 		x.Blocks = append(x.Blocks, blocks.Block{
-			Index:  int32(binary.BigEndian.Uint32(record)),
+			Index:  int32(binary.BigEndian.Uint32(record[:])),
 			Digest: blocks.Digest(record[4:]),
 		})
+	}
+	end, err := io.ReadAll(r)
+	if err != nil || !bytes.Equal(end, sum.Sum(nil)) {
+		return header{}, nil, errIndexDamaged
 	}
 	return h, x, nil
 }

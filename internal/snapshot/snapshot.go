@@ -64,9 +64,10 @@ func Describe(ctx context.Context, api Keeper, id string) (types.Snapshot, error
 // Wait waits until a snapshot is completed.
 func Wait(ctx context.Context, api Keeper, id string) error {
 	until := cloud.Until{What: "snapshot " + id + " is completed", Deadline: 2 * time.Hour}
+	began := time.Now()
 	return cloud.Wait(ctx, until, func(ctx context.Context) (bool, string, error) {
 		s, err := Describe(ctx, api, id)
-		if cloud.Code(err) == "InvalidSnapshot.NotFound" {
+		if cloud.Code(err) == "InvalidSnapshot.NotFound" && time.Since(began) < visibility {
 			return false, "not visible yet", nil
 		}
 		if err != nil {
@@ -79,11 +80,18 @@ func Wait(ctx context.Context, api Keeper, id string) error {
 	})
 }
 
-// Delete deletes a snapshot; one that is gone already is no error.
+// Delete deletes a snapshot; one that is gone already is no error. An image
+// that was just deregistered may seem to use it for a while yet.
 func Delete(ctx context.Context, api Keeper, id string) error {
-	_, err := api.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: &id})
-	if cloud.Code(err) == "InvalidSnapshot.NotFound" {
-		return nil
-	}
-	return err
+	until := cloud.Until{What: "snapshot " + id + " is deleted (ec2:DeleteSnapshot)", Deadline: time.Minute}
+	return cloud.Wait(ctx, until, func(ctx context.Context) (bool, string, error) {
+		_, err := api.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: &id})
+		switch cloud.Code(err) {
+		case "InvalidSnapshot.NotFound":
+			return true, "", nil
+		case "InvalidSnapshot.InUse":
+			return false, err.Error(), nil
+		}
+		return err == nil, "", err
+	})
 }

@@ -35,7 +35,7 @@ type Plan struct {
 	// are for a snapshot without a parent: AWS refuses them with one.
 	Encrypted bool
 	Key       string
-	// Description is cut at 255 bytes of ASCII by whoever makes it.
+	// Description has at most 255 characters.
 	Description string
 	Tags        map[string]string
 	// Token makes the start happen once, however often it is asked for.

@@ -188,6 +188,10 @@ func TestAnEncryptedSnapshotWithoutParentGetsItsZerosToo(t *testing.T) {
 		t.Fatal(err)
 	}
 	assertReadsBack(t, s, disk)
+	// The volume is a whole GiB, and must not end in random bytes.
+	if n := len(s.snapshots["snap-new"].written); n != 2048 {
+		t.Errorf("%d blocks were written", n)
+	}
 }
 
 func TestUploadOutlastsPassingTrouble(t *testing.T) {
