@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/rehearsal"
@@ -100,46 +98,6 @@ func TestKill(t *testing.T) {
 				t.Errorf("work directories are left: %v (%v)", dirs, err)
 			}
 		})
-	}
-}
-
-// TestInterruptedRollout presses Ctrl-C during a refresh: it is cancelled, and
-// packer says what the group runs.
-func TestInterruptedRollout(t *testing.T) {
-	stage, box := sandbox(t)
-	const name = "interrupted"
-	hcl := templateFile(t, mainJob)
-	first := buildArgs(hcl, name, "1.0.0", rpm(t, "1.0.0"))
-	output, err := stage.Packer(t.Context(), rehearsal.Packer{
-		Dir: root, Env: box.Environ("AKIAOTHER"), Args: append([]string{"build", "-except=immutable-rollout"}, first[1:]...),
-	})
-	if err != nil {
-		t.Fatalf("%v\n%s", err, output)
-	}
-	group, err := box.NewGroup(t.Context(), rehearsal.GroupSpec{
-		Name: name, ImageID: amiIn(t, output), Size: 2, Port: 8080, Warmup: 10 * time.Second,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := box.WaitHealthy(t.Context(), group, 2); err != nil {
-		t.Fatal(err)
-	}
-	output, err = stage.Packer(t.Context(), rehearsal.Packer{
-		Dir: root, Env: box.Environ("AKIAOTHER"), Args: buildArgs(hcl, name, "2.0.0", rpm(t, "2.0.0")),
-		EachLine: interruptAt("Started instance refresh"),
-	})
-	if err == nil {
-		t.Fatalf("the build went on to its end:\n%s", output)
-	}
-	says(t, output, []string{`[Cc]ancel`, name, `ami-`})
-	refreshes, err := autoscaling.NewFromConfig(box.Config()).DescribeInstanceRefreshes(t.Context(),
-		&autoscaling.DescribeInstanceRefreshesInput{AutoScalingGroupName: aws.String(name)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if status := refreshes.InstanceRefreshes[0].Status; status != "Cancelled" {
-		t.Errorf("the refresh is %s, want Cancelled:\n%s", status, output)
 	}
 }
 

@@ -1,6 +1,7 @@
 package acceptance
 
 import (
+	"maps"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -8,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
@@ -120,6 +123,37 @@ func TestMainJob(t *testing.T) {
 	})
 	t.Run("image and snapshot carry the commit", func(t *testing.T) { checkCommitTags(t, box, ami) })
 	t.Run("exactly the changed blocks were uploaded", func(t *testing.T) { checkBlocks(t, stage, box, ami, kept) })
+	t.Run("Ctrl-C during the bake leaves nothing", func(t *testing.T) {
+		before := owned(t, box)
+		output, err := stage.Packer(t.Context(), rehearsal.Packer{
+			Dir: root, Env: box.Environ("AKIAOTHER"), Args: buildArgs(hcl, name, "3.0.0", rpm(t, "3.0.0")),
+			EachLine: interruptAt("Registering AMI"),
+		})
+		if err == nil {
+			t.Fatalf("the build went on to its end:\n%s", output)
+		}
+		if after := owned(t, box); !maps.Equal(before, after) {
+			t.Errorf("in AWS there was %v, and is %v:\n%s", before, after, output)
+		}
+	})
+	t.Run("Ctrl-C during the rollout cancels the refresh", func(t *testing.T) {
+		output, err := stage.Packer(t.Context(), rehearsal.Packer{
+			Dir: root, Env: box.Environ("AKIAOTHER"), Args: buildArgs(hcl, name, "3.0.0", rpm(t, "3.0.0")),
+			EachLine: interruptAt("Started instance refresh"),
+		})
+		if err == nil {
+			t.Fatalf("the build went on to its end:\n%s", output)
+		}
+		says(t, output, []string{`[Cc]ancel`, name, `ami-`})
+		refreshes, err := autoscaling.NewFromConfig(box.Config()).DescribeInstanceRefreshes(t.Context(),
+			&autoscaling.DescribeInstanceRefreshesInput{AutoScalingGroupName: aws.String(name)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status := refreshes.InstanceRefreshes[0].Status; status != "Cancelled" {
+			t.Errorf("the refresh is %s, want Cancelled:\n%s", status, output)
+		}
+	})
 	t.Run("the policies are those of the calls", func(t *testing.T) {
 		checkPolicies(t, readCalls(t, filepath.Join(stage.Dir, "calls.jsonl")), principals)
 	})
