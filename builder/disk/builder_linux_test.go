@@ -99,12 +99,6 @@ func TestARawDisk(t *testing.T) {
 	if generated, ok := artifact.State("generated_data").(map[string]any); !ok || generated["ID"] != data["ID"] {
 		t.Errorf("post-processors are told %v", artifact.State("generated_data"))
 	}
-	check := exec.CommandContext(t.Context(), "sha256sum", "-c", "hello.raw.sha256")
-	check.Dir = "output-hello"
-	if out, err := check.CombinedOutput(); err != nil {
-		t.Errorf("sha256sum: %v\n%s", err, out)
-	}
-
 	base, err := os.Stat("base.raw")
 	if err != nil {
 		t.Fatal(err)
@@ -152,6 +146,9 @@ func TestAQcow2DiskFromAQcow2Base(t *testing.T) {
 	second, err := build(t, options(map[string]any{"source_image": first.Files()[0], "output_path": "second.qcow2"}), provision("[ $(cat /opt/first) = first ]"))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "sha256sum", "-c", "second.qcow2.sha256").CombinedOutput(); err != nil {
+		t.Errorf("sha256sum: %v\n%s", err, out)
 	}
 	if format, err := disk.Format(second.Id()); err != nil || format != disk.Qcow2 {
 		t.Errorf("the format is %q, %v", format, err)

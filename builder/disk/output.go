@@ -174,7 +174,11 @@ func checksum(ctx context.Context, ui packersdk.Ui, path string) (sum string, er
 	if err != nil {
 		return "", errors.Join(err, f.Close())
 	}
-	tracked := ui.TrackProgress("checksum", 0, info.Size(), f)
+	content, err := disk.NewReader(f)
+	if err != nil {
+		return "", errors.Join(err, f.Close())
+	}
+	tracked := ui.TrackProgress("checksum", 0, info.Size(), content)
 	defer func() { err = errors.Join(err, tracked.Close()) }()
 	hash := sha256.New()
 	if _, err := io.CopyBuffer(hash, untilDone{ctx, tracked}, make([]byte, checksumStep)); err != nil {

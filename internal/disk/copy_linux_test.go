@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,15 +15,6 @@ import (
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/disk"
 )
-
-func run(t *testing.T, argv ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), argv[0], argv[1:]...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%q: %v\n%s", argv, err, out)
-	}
-	return string(out)
-}
 
 // sparse makes a file of 64 MiB with data at the start and in the middle.
 func sparse(t *testing.T, dir string) *os.File {
@@ -69,6 +60,25 @@ func TestExtents(t *testing.T) {
 	defer empty.Close()
 	if got := extents(t, empty); got != nil {
 		t.Errorf("an empty file has the extents %v", got)
+	}
+}
+
+func TestReaderReadsAllOfASparseFile(t *testing.T) {
+	f := sparse(t, t.TempDir())
+	r, err := disk.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%d bytes differ from the file's %d", len(got), len(want))
 	}
 }
 

@@ -24,8 +24,6 @@ var gptSignature = []byte("EFI PART")
 
 func (t *gpt) headerSize() int { return int(binary.LittleEndian.Uint32(t.header[12:])) }
 func (t *gpt) lba() int64      { return int64(binary.LittleEndian.Uint64(t.header[24:])) }
-func (t *gpt) otherLBA() int64 { return int64(binary.LittleEndian.Uint64(t.header[32:])) }
-func (t *gpt) lastLBA() int64  { return int64(binary.LittleEndian.Uint64(t.header[48:])) }
 func (t *gpt) entryLBA() int64 { return int64(binary.LittleEndian.Uint64(t.header[72:])) }
 func (t *gpt) entryCount() int { return int(binary.LittleEndian.Uint32(t.header[80:])) }
 func (t *gpt) entrySize() int  { return int(binary.LittleEndian.Uint32(t.header[84:])) }

@@ -5,6 +5,7 @@ package disk
 import (
 	"context"
 	"errors"
+	"io"
 	"iter"
 	"os"
 )
@@ -21,6 +22,12 @@ func Extents(*os.File) iter.Seq2[Extent, error] {
 
 // Copy fails: it needs Linux.
 func Copy(context.Context, *os.File, *os.File) error { return errLinux }
+
+// Reader reads a sparse file; there is none but on Linux.
+type Reader struct{ io.ReadCloser }
+
+// NewReader fails: it needs Linux.
+func NewReader(*os.File) (*Reader, error) { return nil, errLinux }
 
 // Room fails: it needs Linux.
 func Room(string, int64) error { return errLinux }
