@@ -134,7 +134,7 @@ func (s *stepCopy) Run(ctx context.Context, state multistep.StateBag) multistep.
 		return Fail(state, fmt.Errorf("volume_size is %d GiB, less than the %.4g GiB of %s, which cannot shrink; leave it out or make it larger",
 			s.Size>>30, float64(s.Base.Size)/(1<<30), s.baseName()))
 	}
-	ui(state).Say("Copying the base disk…")
+	ui(state).Say("Copying the base disk...")
 	s.Disk = s.Dir.Path("disk.raw")
 	if err := copyDisk(ctx, s.Disk, s.Base.Path); err != nil {
 		return Fail(state, err)
@@ -165,7 +165,7 @@ type stepEnter struct{ *Work }
 func (s *stepEnter) Run(ctx context.Context, state multistep.StateBag) multistep.StepAction {
 	s.baked = s.Took.Start("bake")
 	u := ui(state)
-	u.Say(fmt.Sprintf("Mounting the disk and entering it (%s)…", s.Config.Machine))
+	u.Say(fmt.Sprintf("Mounting the disk and entering it (%s)...", s.Config.Machine))
 	baking, err := bake.Bake{Disk: s.Disk, Machine: s.Config.Machine, Dir: s.Dir.Path(), Size: s.Size, Ui: u}.Start(ctx)
 	if err != nil {
 		return Fail(state, fmt.Errorf("bake on %s: %w", s.baseName(), err))
@@ -196,7 +196,7 @@ type stepLeave struct{ *Work }
 
 func (s *stepLeave) Run(ctx context.Context, state multistep.StateBag) multistep.StepAction {
 	defer s.baked()
-	ui(state).Say("Leaving the disk and checking its filesystem…")
+	ui(state).Say("Leaving the disk and checking its filesystem...")
 	if err := s.baking.Finish(ctx); err != nil {
 		return Fail(state, err)
 	}

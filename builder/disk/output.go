@@ -100,7 +100,7 @@ type stepOutput struct {
 
 func (s *stepOutput) Run(ctx context.Context, state multistep.StateBag) multistep.StepAction {
 	ui := state.Get("ui").(packersdk.Ui)
-	ui.Say(fmt.Sprintf("Writing %s (%s)…", s.config.OutputPath, s.config.Format))
+	ui.Say(fmt.Sprintf("Writing %s (%s)...", s.config.OutputPath, s.config.Format))
 	if err := s.write(ctx, ui); err != nil {
 		return base.Fail(state, fmt.Errorf("write %s: %w", s.config.OutputPath, err))
 	}

@@ -165,6 +165,26 @@ func TestWhatIsLeftRunningHoldsNothingUp(t *testing.T) {
 	})
 }
 
+func TestOrphansAreReaped(t *testing.T) {
+	t.Parallel()
+	b, _ := onBase(t, bake.Chroot)
+	baked(t, b, func(m bake.Machine) {
+		// Scripts that stop a daemon wait until it is gone, not only dead.
+		sh(t, m, `(sleep 60 & echo $! >/run/orphan); kill -9 $(cat /run/orphan); while [ -d /proc/$(cat /run/orphan) ]; do sleep 0.01; done`)
+	})
+}
+
+func TestAContainerMayShutItselfDown(t *testing.T) {
+	t.Parallel()
+	b, _ := onBase(t, bake.Container)
+	baked(t, b, func(m bake.Machine) {
+		sh(t, m, "echo last >/opt/last; systemctl poweroff")
+	})
+	if files := tree(t, b.Disk, rootStart, "nouuid,norecovery", "opt"); !strings.Contains(files, "./last f ") {
+		t.Errorf("what was written before the end is not there:\n%s", files)
+	}
+}
+
 func TestServicesDoNotStartInAChroot(t *testing.T) {
 	t.Parallel()
 	b, _ := onBase(t, bake.Chroot)

@@ -96,6 +96,11 @@ func (k *Baking) startContainer(ctx context.Context) error {
 	}
 	k.machine = c.entrance()
 	k.shutdown = func(ctx context.Context) error {
+		select {
+		case <-c.ended: // a provisioner has shut it down
+			return nil
+		default:
+		}
 		// Its own services are for its systemd to stop; that would wait long
 		// for what is none.
 		if err := k.stop(ctx, c.leader, groups.have); err != nil {

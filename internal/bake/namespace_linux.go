@@ -38,7 +38,7 @@ func newNamespace() (*namespace, error) {
 		return nil, fmt.Errorf("make a private namespace: %w", err)
 	}
 	if err := first.Start(); err != nil {
-		return nil, fmt.Errorf("make a private namespace: %w", err)
+		return nil, fmt.Errorf("make a private namespace: %w; in a container, that container must be privileged", err)
 	}
 	return &namespace{first: first, rope: rope}, nil
 }

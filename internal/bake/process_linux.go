@@ -130,6 +130,9 @@ func inside(first int, spare func(pid int) bool) ([]process, error) {
 		return nil, err
 	}
 	own, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", first))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil // with its first process, a namespace ends
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
 	}

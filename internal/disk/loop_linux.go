@@ -47,7 +47,7 @@ func Attach(image *os.File, p Partition, readOnly bool) (*Loop, error) {
 			return nil, closeErr
 		}
 		if !errors.Is(err, unix.EBUSY) {
-			return nil, fmt.Errorf("attach %s to %s: %w", image.Name(), device.Name(), err)
+			return nil, fmt.Errorf("attach %s to %s: %w; this needs root rights and Linux 5.8 or newer", image.Name(), device.Name(), err)
 		}
 	}
 }
