@@ -44,6 +44,7 @@ func (a Access) Load(ctx context.Context) (aws.Config, error) {
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w", err)
 	}
+	cfg.HTTPClient = plainBodies{cfg.HTTPClient}
 	if a.AssumeRole.RoleArn != "" {
 		cfg.Credentials = aws.NewCredentialsCache(a.AssumeRole.provider(cfg))
 	}
