@@ -49,6 +49,11 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 			"generated_data": state.Get("generated_data"),
 			StateStats:       build.stats(),
 		},
-		Delete: func(ctx context.Context, _, ami string) error { return image.Delete(ctx, build.ec2, ami) },
+		Delete: func(ctx context.Context, _, ami string) error {
+			if err := image.Unused(ctx, build.ec2, ami); err != nil {
+				return err
+			}
+			return image.Delete(ctx, build.ec2, ami)
+		},
 	}, nil
 }

@@ -35,7 +35,9 @@ const (
 	timeScale = "0.2"
 )
 
-func main() {
+func main() { os.Exit(run()) }
+
+func run() int {
 	keep := flag.Bool("keep", false, "leave the sandbox running at the end")
 	flag.Parse()
 
@@ -43,9 +45,9 @@ func main() {
 	defer stop()
 	if err := demo(ctx, *keep); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
-		stop()
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
 func demo(ctx context.Context, keep bool) (err error) {

@@ -26,8 +26,9 @@ func main() {
 	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := serve(ctx, address); err != nil {
+	err := serve(ctx, address)
+	stop()
+	if err != nil {
 		log.Fatal(err)
 	}
 }

@@ -22,16 +22,18 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/rehearsal"
 )
 
-func main() {
+func main() { os.Exit(run()) }
+
+func run() int {
 	builds := flag.Int("builds", 5, "how many builds to take the median of")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := bench(ctx, *builds); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
-		stop()
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
 // figure is one measured quantity; samples come one a build.

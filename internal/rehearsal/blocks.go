@@ -11,11 +11,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ebs"
+	ebstypes "github.com/aws/aws-sdk-go-v2/service/ebs/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"golang.org/x/sync/errgroup"
 )
 
 // BlockSize is that of EBS direct's blocks, in bytes.
@@ -79,30 +82,43 @@ func DiskBlocks(path string) (_ Blocks, err error) {
 func (b *Sandbox) SnapshotBlocks(ctx context.Context, snapshot string) (Blocks, error) {
 	client := ebs.NewFromConfig(b.Config())
 	blocks := Blocks{}
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(8)
 	pages := ebs.NewListSnapshotBlocksPaginator(client, &ebs.ListSnapshotBlocksInput{SnapshotId: &snapshot})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(err, group.Wait())
 		}
 		for _, block := range page.Blocks {
-			got, err := client.GetSnapshotBlock(ctx, &ebs.GetSnapshotBlockInput{
-				SnapshotId: &snapshot, BlockIndex: block.BlockIndex, BlockToken: block.BlockToken,
+			group.Go(func() error {
+				digest, err := readBlock(ctx, client, snapshot, block)
+				if err != nil {
+					return fmt.Errorf("read block %d of %s: %w", *block.BlockIndex, snapshot, err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if digest != zeroDigest {
+					blocks[*block.BlockIndex] = digest
+				}
+				return nil
 			})
-			if err != nil {
-				return nil, err
-			}
-			hash := sha256.New()
-			_, err = io.Copy(hash, got.BlockData)
-			if err := errors.Join(err, got.BlockData.Close()); err != nil {
-				return nil, fmt.Errorf("read block %d of %s: %w", *block.BlockIndex, snapshot, err)
-			}
-			if digest := Digest(hash.Sum(nil)); digest != zeroDigest {
-				blocks[*block.BlockIndex] = digest
-			}
 		}
 	}
-	return blocks, nil
+	return blocks, group.Wait()
+}
+
+func readBlock(ctx context.Context, client *ebs.Client, snapshot string, block ebstypes.Block) (Digest, error) {
+	got, err := client.GetSnapshotBlock(ctx, &ebs.GetSnapshotBlockInput{
+		SnapshotId: &snapshot, BlockIndex: block.BlockIndex, BlockToken: block.BlockToken,
+	})
+	if err != nil {
+		return Digest{}, err
+	}
+	hash := sha256.New()
+	_, err = io.Copy(hash, got.BlockData)
+	return Digest(hash.Sum(nil)), errors.Join(err, got.BlockData.Close())
 }
 
 // RootSnapshot is the snapshot of an image's only device.
