@@ -49,11 +49,10 @@ func (s *stepClaim) claim() error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	f, err := os.Create(partialPath(s.config.OutputPath))
-	if err != nil {
-		return err
+	if err := unix.Access(dir, unix.W_OK); err != nil {
+		return fmt.Errorf("write into %s: %w", dir, err)
 	}
-	return f.Close()
+	return nil
 }
 
 // Cleanup removes what is not whole and, after a failure, the directories that

@@ -110,8 +110,11 @@ func (k *Baking) check(ctx context.Context) error {
 // any other.
 func (k *Baking) Explain(err error) error {
 	const scant = 1 << 20
-	if full := disk.Room(k.bake.Disk, scant); full != nil {
-		return errors.Join(err, full)
+	if full := (*disk.FullError)(nil); errors.As(err, &full) {
+		return err
+	}
+	if free, freeErr := disk.Free(k.bake.Disk); freeErr == nil && free < scant {
+		return errors.Join(err, &disk.FullError{Path: k.bake.Disk, Free: free})
 	}
 	return err
 }

@@ -176,12 +176,18 @@ func qemuImg(ctx context.Context, arguments ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "qemu-img", arguments...)
 	cmd.Env = append(cmd.Environ(), "LC_ALL=C")
 	cmd.Stderr = &complaint
+	endWithParent(cmd)
 	out, err := cmd.Output()
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	if err != nil {
-		if said := strings.TrimSpace(complaint.String()); said != "" {
+		// It complains of each cluster.
+		said, more, _ := strings.Cut(strings.TrimSpace(complaint.String()), "\n")
+		if more != "" {
+			said = fmt.Sprintf("%s (and %d more lines)", said, strings.Count(more, "\n")+1)
+		}
+		if said != "" {
 			err = fmt.Errorf("%s (%w)", said, err)
 		}
 		return nil, err
