@@ -20,7 +20,7 @@ build {
   sources = ["source.immutable-direct.hello"]
 
   provisioner "immutable-rpm" {
-    packages = ["${path.root}/dist/hello-${var.version}.x86_64.rpm"]
+    packages = ["${path.root}/dist/hello-${var.version}.*.rpm"]
     services = ["hello.service"]
   }
   provisioner "immutable-seal" {}

@@ -74,14 +74,19 @@ func sandbox(t *testing.T) (*rehearsal.Stage, *rehearsal.Sandbox) {
 		}
 		shared.stage = newStage(t, dir)
 		// The shared sandbox outlives the test that asks first.
-		shared.box, shared.err = shared.stage.Start(context.Background(),
-			"--base-disk", basedisk.Path(t), "--time-scale", "0.2", "--launch-configurations",
-			"--call-log", filepath.Join(dir, "calls.jsonl"))
+		shared.box, shared.err = start(context.Background(), t, shared.stage)
 	})
 	if shared.err != nil {
 		t.Fatalf("start the shared sandbox: %v", shared.err)
 	}
 	return shared.stage, shared.box
+}
+
+// start starts a sandbox with the base disk, in which waiting takes a fifth of
+// its time, and which logs its calls on its stage.
+func start(ctx context.Context, t *testing.T, stage *rehearsal.Stage) (*rehearsal.Sandbox, error) {
+	return stage.Start(ctx, "--base-disk", basedisk.Path(t), "--time-scale", "0.2", "--launch-configurations",
+		"--call-log", filepath.Join(stage.Dir, "calls.jsonl"))
 }
 
 // newStage makes a stage in dir with the plugin installed.

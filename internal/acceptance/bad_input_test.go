@@ -1,6 +1,7 @@
 package acceptance
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -231,14 +232,18 @@ func takeName(t *testing.T, box *rehearsal.Sandbox, name string) string {
 	return *copied.ImageId
 }
 
-// rolloutOnly rolls an AMI that exists: a builder that has nothing to bake
-// hands it on.
+// rolloutOnly bakes the base as it is and rolls it out. The rollout is the
+// first post-processor, so that packer destroys the AMI when it fails.
 func rolloutOnly(group, name string) string {
 	return fmt.Sprintf(`
 source "immutable-direct" "x" { ami_name = %q }
 build {
   sources = ["source.immutable-direct.x"]
-  post-processor "immutable-rollout" { auto_scaling_group = %q }
+  post-processor "immutable-rollout" {
+    auto_scaling_group = %q
+    access_key         = "AKIAROLLOUT"
+    secret_key         = "rehearsal"
+  }
 }
 `, name, group)
 }
@@ -291,6 +296,9 @@ func TestRolloutRefuses(t *testing.T) {
 			}
 			newGroup(t, "no-listener", "1", *targets.TargetGroups[0].TargetGroupArn)
 		}, "no-listener", []string{`no-listener`, `nobody-listens`, `listener`, `attach`}},
+		{"a group with a refresh towards another image", func(t *testing.T) {
+			busy(t, box, "busy", ami, template.LaunchTemplate.LaunchTemplateId)
+		}, "busy", []string{`busy`, `refresh`, regexp.QuoteMeta(ami)}},
 		{"a group with a launch configuration", func(t *testing.T) {
 			_, err := scaling.CreateLaunchConfiguration(t.Context(), &autoscaling.CreateLaunchConfigurationInput{
 				LaunchConfigurationName: aws.String("old"), ImageId: &ami, InstanceType: aws.String("t3.small"),
@@ -319,10 +327,57 @@ func TestRolloutRefuses(t *testing.T) {
 			says(t, output, test.remedy)
 		})
 	}
+	if left, err := compute.DescribeImages(t.Context(), &ec2.DescribeImagesInput{
+		Owners: []string{"self"}, Filters: []ec2types.Filter{{Name: aws.String("name"), Values: []string{"refused-*"}}},
+	}); err != nil || len(left.Images) != 1 {
+		t.Errorf("%d images are left (%v), want refused-base alone", len(left.Images), err)
+	}
 	versions, err := compute.DescribeLaunchTemplateVersions(t.Context(), &ec2.DescribeLaunchTemplateVersionsInput{
 		LaunchTemplateId: template.LaunchTemplate.LaunchTemplateId,
 	})
 	if err != nil || len(versions.LaunchTemplateVersions) != 1 {
 		t.Errorf("the template has %d versions (%v), want the first alone", len(versions.LaunchTemplateVersions), err)
 	}
+}
+
+// busy makes a group of one instance whose refresh does not end soon: its new
+// instance has an hour of warm-up.
+func busy(t *testing.T, box *rehearsal.Sandbox, name, ami string, template *string) {
+	t.Helper()
+	scaling := autoscaling.NewFromConfig(box.Config())
+	_, err := scaling.CreateAutoScalingGroup(t.Context(), &autoscaling.CreateAutoScalingGroupInput{
+		AutoScalingGroupName: &name,
+		LaunchTemplate:       &autoscalingtypes.LaunchTemplateSpecification{LaunchTemplateId: template, Version: aws.String("1")},
+		MinSize:              aws.Int32(1), MaxSize: aws.Int32(2), DesiredCapacity: aws.Int32(1),
+		DefaultInstanceWarmup: aws.Int32(3600),
+		AvailabilityZones:     []string{rehearsal.Region + "a"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for running := 0; running == 0; time.Sleep(200 * time.Millisecond) {
+		images, err := box.RunningImages(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		running = images[ami]
+	}
+	_, err = scaling.StartInstanceRefresh(t.Context(), &autoscaling.StartInstanceRefreshInput{
+		AutoScalingGroupName: &name,
+		DesiredConfiguration: &autoscalingtypes.DesiredConfiguration{
+			LaunchTemplate: &autoscalingtypes.LaunchTemplateSpecification{LaunchTemplateId: template, Version: aws.String("1")},
+		},
+		Preferences: &autoscalingtypes.RefreshPreferences{SkipMatching: aws.Bool(false)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_, err := scaling.DeleteAutoScalingGroup(context.Background(), &autoscaling.DeleteAutoScalingGroupInput{
+			AutoScalingGroupName: &name, ForceDelete: aws.Bool(true),
+		})
+		if err != nil {
+			t.Errorf("delete group %s: %v", name, err)
+		}
+	})
 }

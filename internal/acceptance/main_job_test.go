@@ -23,10 +23,11 @@ const mainJob = `
 variable "version" { type = string }
 variable "rpm" { type = string }
 variable "group" { type = string }
+variable "key" { default = "AKIADIRECT" }
 
 source "immutable-direct" "hello" {
   ami_name   = "${var.group}-${var.version}"
-  access_key = "AKIADIRECT"
+  access_key = var.key
   secret_key = "rehearsal"
 }
 
@@ -65,7 +66,19 @@ func buildArgs(hcl, group, version, rpm string) []string {
 }
 
 func TestMainJob(t *testing.T) {
-	stage, box := sandbox(t)
+	// A sandbox of its own: the calls of the whole job, from the first copy of
+	// the base on, make the policies.
+	stage := newStage(t, t.TempDir())
+	box, err := start(t.Context(), t, stage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := box.Stop(); err != nil {
+			t.Error(err)
+		}
+		nothingLeft(t, stage, rehearsal.Output{})
+	}()
 	hcl := templateFile(t, mainJob)
 	const name = "mainjob"
 
@@ -126,7 +139,10 @@ func TestMainJob(t *testing.T) {
 	t.Run("Ctrl-C during the bake leaves nothing", func(t *testing.T) {
 		before := owned(t, box)
 		output, err := stage.Packer(t.Context(), rehearsal.Packer{
-			Dir: root, Env: box.Environ("AKIAOTHER"), Args: buildArgs(hcl, name, "3.0.0", rpm(t, "3.0.0")),
+			Dir: root, Env: box.Environ("AKIAOTHER"),
+			// What must be cleaned up depends on the moment: these calls are
+			// no part of the policy.
+			Args:     append([]string{"build", "-var", "key=AKIAINTERRUPTED"}, buildArgs(hcl, name, "3.0.0", rpm(t, "3.0.0"))[1:]...),
 			EachLine: interruptAt("Registering AMI"),
 		})
 		if err == nil {
@@ -152,6 +168,18 @@ func TestMainJob(t *testing.T) {
 		}
 		if status := refreshes.InstanceRefreshes[0].Status; status != "Cancelled" {
 			t.Errorf("the refresh is %s, want Cancelled:\n%s", status, output)
+		}
+	})
+	t.Run("an AMI that no group takes is destroyed", func(t *testing.T) {
+		before := owned(t, box)
+		output, err := stage.Packer(t.Context(), rehearsal.Packer{
+			Dir: root, Env: box.Environ("AKIADIRECT"), Args: []string{"build", templateFile(t, rolloutOnly("nobody", "destroyed"))},
+		})
+		if err == nil {
+			t.Fatalf("the build succeeded:\n%s", output)
+		}
+		if after := owned(t, box); !maps.Equal(before, after) {
+			t.Errorf("in AWS there was %v, and is %v:\n%s", before, after, output)
 		}
 	})
 	t.Run("the policies are those of the calls", func(t *testing.T) {

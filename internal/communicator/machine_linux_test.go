@@ -101,6 +101,9 @@ func TestUploadAndDownload(t *testing.T) {
 func TestDirectories(t *testing.T) {
 	inMachines(t, func(t *testing.T, comm packersdk.Communicator) {
 		src := filepath.Join(t.TempDir(), "src")
+		if err := os.Mkdir(src, 0o755); err != nil {
+			t.Fatal(err)
+		}
 		for name, mode := range map[string]fs.FileMode{"sub/deep": 0o755, "empty": 0o750} {
 			if err := os.MkdirAll(filepath.Join(src, name), mode); err != nil {
 				t.Fatal(err)

@@ -1,7 +1,6 @@
 package rehearsal
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -19,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // BlockSize is that of EBS direct's blocks, in bytes.
@@ -31,10 +31,7 @@ type Digest [sha256.Size]byte
 // zeros are left out.
 type Blocks map[int32]Digest
 
-var (
-	zeros      = make([]byte, BlockSize)
-	zeroDigest = Digest(sha256.Sum256(zeros))
-)
+var zeroDigest = Digest(sha256.Sum256(make([]byte, BlockSize)))
 
 // Differing gives the indexes of the blocks in which b and other differ, in
 // order.
@@ -54,7 +51,7 @@ func (b Blocks) Differing(other Blocks) []int32 {
 	return differing
 }
 
-// DiskBlocks reads a raw disk from its first byte to its last.
+// DiskBlocks reads all data of a raw disk; a hole reads as zeros.
 func DiskBlocks(path string) (_ Blocks, err error) {
 	disk, err := os.Open(path)
 	if err != nil {
@@ -63,18 +60,24 @@ func DiskBlocks(path string) (_ Blocks, err error) {
 	defer func() { err = errors.Join(err, disk.Close()) }()
 	blocks := Blocks{}
 	buffer := make([]byte, BlockSize)
-	for index := int32(0); ; index++ {
-		n, err := io.ReadFull(disk, buffer)
-		if errors.Is(err, io.EOF) {
-			return blocks, nil
+	for next := int64(0); ; {
+		data, err := disk.Seek(next*BlockSize, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return blocks, nil // only a hole is left
 		}
-		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		if err != nil {
+			return nil, err
+		}
+		index := data / BlockSize
+		n, err := disk.ReadAt(buffer, index*BlockSize)
+		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
 		}
 		clear(buffer[n:])
-		if !bytes.Equal(buffer, zeros) { // cheaper than hashing; most of a disk is empty
-			blocks[index] = sha256.Sum256(buffer)
+		if digest := Digest(sha256.Sum256(buffer)); digest != zeroDigest {
+			blocks[int32(index)] = digest
 		}
+		next = index + 1
 	}
 }
 
