@@ -1,16 +1,14 @@
 package rehearsal
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -18,59 +16,60 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 )
 
-// readyPrefix begins the line with which the sandbox command says where it
-// listens.
-const readyPrefix = "sandbox ready on "
-
 // Sandbox is a running `sandbox` command.
 type Sandbox struct {
 	// URL is the endpoint of every service.
 	URL string
 
-	stage   *Stage
 	process *exec.Cmd
-	output  *tail
+	log     string // what it prints; a file, so that it can outlive this process
 	ended   chan struct{}
 }
 
 // Start starts the plugin's sandbox command with args added and waits until it
 // is ready. Its state is kept below the stage.
 func (s *Stage) Start(ctx context.Context, args ...string) (*Sandbox, error) {
-	args = append([]string{"sandbox", "--listen", "127.0.0.1:0", "--state", filepath.Join(s.Dir, "sandbox")}, args...)
+	ready := filepath.Join(s.Dir, "sandbox.url")
+	args = append([]string{"sandbox", "--listen", "127.0.0.1:0", "--state", filepath.Join(s.Dir, "sandbox"), "--ready-file", ready}, args...)
 	process := exec.CommandContext(ctx, s.Plugin, args...)
 	process.Cancel = func() error { return process.Process.Signal(syscall.SIGTERM) }
 	process.WaitDelay = 30 * time.Second
 	process.Env = s.environ()
-	box := &Sandbox{stage: s, process: process, output: new(tail), ended: make(chan struct{})}
-	process.Stderr = box.output
-	stdout, err := process.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := process.Start(); err != nil {
+	box := &Sandbox{process: process, log: filepath.Join(s.Dir, "sandbox.log"), ended: make(chan struct{})}
+	if err := os.MkdirAll(filepath.Join(s.Dir, "sandbox"), 0o700); err != nil {
 		return nil, fmt.Errorf("start the sandbox: %w", err)
 	}
-
-	ready := make(chan string, 1)
+	if err := os.Remove(ready); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("start the sandbox: %w", err) // of an earlier start
+	}
+	log, err := os.Create(box.log)
+	if err != nil {
+		return nil, fmt.Errorf("start the sandbox: %w", err)
+	}
+	process.Stdout, process.Stderr = log, log
+	err = process.Start()
+	if err := errors.Join(err, log.Close()); err != nil {
+		return nil, fmt.Errorf("start the sandbox: %w", err)
+	}
 	go func() {
-		lines := bufio.NewScanner(stdout)
-		for lines.Scan() {
-			if url, ok := strings.CutPrefix(lines.Text(), readyPrefix); ok {
-				ready <- strings.TrimSpace(url)
-			}
-			fmt.Fprintln(box.output, lines.Text())
-		}
 		_ = process.Wait() // how it ended is asked of ProcessState
 		close(box.ended)
 	}()
 
-	select {
-	case box.URL = <-ready:
-		return box, nil
-	case <-box.ended:
-		return nil, fmt.Errorf("the sandbox ended before it was ready: %s\n%s", process.ProcessState, box.output)
-	case <-time.After(2 * time.Minute):
-		return nil, errors.Join(fmt.Errorf("the sandbox was not ready after two minutes\n%s", box.output), box.Stop())
+	patience := time.After(2 * time.Minute)
+	for {
+		url, err := os.ReadFile(ready)
+		if err == nil {
+			box.URL = strings.TrimSpace(string(url))
+			return box, nil
+		}
+		select {
+		case <-box.ended:
+			return nil, fmt.Errorf("the sandbox ended before it was ready: %s\n%s", process.ProcessState, box.Output())
+		case <-patience:
+			return nil, errors.Join(fmt.Errorf("the sandbox was not ready after two minutes\n%s", box.Output()), box.Stop())
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 }
 
@@ -84,10 +83,10 @@ func (b *Sandbox) Stop() error {
 	case <-time.After(time.Minute):
 		_ = b.process.Process.Kill() // it did not listen; Wait tells the rest
 		<-b.ended
-		return fmt.Errorf("the sandbox did not end within a minute and was killed\n%s", b.output)
+		return fmt.Errorf("the sandbox did not end within a minute and was killed\n%s", b.Output())
 	}
 	if !b.process.ProcessState.Success() {
-		return fmt.Errorf("the sandbox ended with %s\n%s", b.process.ProcessState, b.output)
+		return fmt.Errorf("the sandbox ended with %s\n%s", b.process.ProcessState, b.Output())
 	}
 	return nil
 }
@@ -101,8 +100,14 @@ func (b *Sandbox) Kill() {
 // PID is the sandbox's process id.
 func (b *Sandbox) PID() int { return b.process.Process.Pid }
 
-// Output is the end of what the sandbox printed.
-func (b *Sandbox) Output() string { return b.output.String() }
+// Output is what the sandbox printed.
+func (b *Sandbox) Output() string {
+	text, err := os.ReadFile(b.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
 
 // Environ addresses the sandbox from AWS clients and SDKs: endpoint, region
 // and credentials. The sandbox takes any key; its call log names it.
@@ -123,30 +128,4 @@ func (b *Sandbox) Config() aws.Config {
 		BaseEndpoint: aws.String(b.URL),
 		Credentials:  credentials.NewStaticCredentialsProvider("AKIAREHEARSAL", "rehearsal", ""),
 	}
-}
-
-// tail keeps the last lines that were written to it.
-type tail struct {
-	mu   sync.Mutex
-	text []byte
-}
-
-const tailSize = 64 << 10
-
-var _ io.Writer = (*tail)(nil)
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.text = append(t.text, p...)
-	if over := len(t.text) - tailSize; over > 0 {
-		t.text = append(t.text[:0], t.text[over:]...)
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.text)
 }
