@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -163,6 +164,47 @@ func TestWhatIsLeftRunningHoldsNothingUp(t *testing.T) {
 			t.Errorf("the user was told %q", ui)
 		}
 	})
+}
+
+func TestADaemonThatKeepsWritingHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	for name, pause := range map[string]string{"now and then": "sleep 0.1", "without a pause": ":"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, _ := onSmall(t)
+			baked(t, b, func(m bake.Machine) {
+				// It gives up some day, so that a failure is no endless wait.
+				got := sh(t, m, `(trap '' PIPE; while :; do echo noise; `+pause+`; done) 2>/dev/null & echo $! >/run/daemon
+(sleep 60; kill $(cat /run/daemon)) >/dev/null 2>&1 & echo started`)
+				if !strings.Contains(got, "started") {
+					t.Error("what the command itself wrote was not carried")
+				}
+				sh(t, m, "kill -0 $(cat /run/daemon)")
+			})
+		})
+	}
+}
+
+func TestASlowReceiverGetsAllThatACommandWrote(t *testing.T) {
+	t.Parallel()
+	b, _ := onSmall(t)
+	baked(t, b, func(m bake.Machine) {
+		var got int
+		slow := countingWriter(func(n int) {
+			got += n
+			time.Sleep(1200 * time.Millisecond) // longer than a pipe is listened to in vain
+		})
+		if _, err := m.Run(t.Context(), bake.Command{Argv: []string{"dd", "if=/dev/zero", "bs=1k", "count=100"}, Stdout: slow}); err != nil || got != 100<<10 {
+			t.Errorf("%d bytes came, %v", got, err)
+		}
+	})
+}
+
+type countingWriter func(n int)
+
+func (c countingWriter) Write(b []byte) (int, error) {
+	c(len(b))
+	return len(b), nil
 }
 
 func TestOrphansAreReaped(t *testing.T) {

@@ -10,10 +10,14 @@ import (
 	"time"
 )
 
-// idle is how long the output of a command that has ended is still listened
-// to while nothing comes. A daemon that the command left behind may hold the
-// pipe open for ever, and must not hold up the bake.
-const idle = time.Second
+// A daemon that a command left behind may hold the command's output open for
+// ever, and write to it, and must not hold up the bake. These are the bounds of
+// what is still listened to once the command has ended.
+const (
+	idle   = time.Second // how long to wait for more
+	drain  = 5 * idle    // how long to wait in all
+	unread = 256 << 10   // bytes in all; a pipe holds 64 KiB
+)
 
 // outlet carries what a command writes to a writer.
 type outlet struct {
@@ -57,27 +61,38 @@ func (o *outlet) start() {
 }
 
 // carry copies until every writer has closed the pipe or, once the command
-// has ended, nothing has come for a while. The time that the receiver takes
-// does not count.
+// has ended, until one of the bounds is reached. The time that the receiver
+// takes does not count: what the command wrote is never cut off.
 func (o *outlet) carry() error {
 	buffer := make([]byte, 64<<10)
-	for {
+	patience, room := drain, unread
+	for patience > 0 && room > 0 {
+		ended, begun := o.ended.Load(), time.Now()
+		if ended {
+			if err := o.read.SetReadDeadline(begun.Add(min(idle, patience))); err != nil {
+				return fmt.Errorf("read the output of a command: %w", err)
+			}
+		}
 		n, err := o.read.Read(buffer)
+		if ended {
+			patience -= time.Since(begun)
+			room -= n
+		}
 		if n > 0 {
 			if _, err := o.to.Write(buffer[:n]); err != nil {
 				return fmt.Errorf("pass on the output of a command: %w", err)
 			}
-			if o.ended.Load() {
-				err = o.read.SetReadDeadline(time.Now().Add(idle))
-			}
 		}
 		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded) && !ended:
+			// Woken by finish.
 		case errors.Is(err, io.EOF), errors.Is(err, os.ErrDeadlineExceeded):
 			return nil
 		case err != nil:
 			return fmt.Errorf("read the output of a command: %w", err)
 		}
 	}
+	return nil
 }
 
 // finish is called when the command has ended, and returns when all that it
@@ -86,9 +101,10 @@ func (o *outlet) finish() error {
 	if o.to == nil {
 		return nil
 	}
+	// This wakes carry, which sets deadlines of its own from then on; it fails
+	// only when all has been carried and the pipe is closed.
+	_ = o.read.SetReadDeadline(time.Now())
 	o.ended.Store(true)
-	// This fails only when all has been carried and the pipe is closed.
-	_ = o.read.SetReadDeadline(time.Now().Add(idle))
 	return <-o.done
 }
 
