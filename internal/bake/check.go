@@ -30,7 +30,7 @@ func Check(machine string) []error {
 		return []error{fmt.Errorf("machine: there is no kind %q; it is one of %q", machine, Kinds)}
 	}
 	if runtime.GOOS != "linux" {
-		return []error{fmt.Errorf("baking a disk needs Linux, and this is %s; run packer on a Linux machine, or use the immutable-instance builder", runtime.GOOS)}
+		return []error{fmt.Errorf("baking a disk needs Linux, and this is %s; run packer on a Linux machine", runtime.GOOS)}
 	}
 	if os.Geteuid() != 0 {
 		errs = append(errs, errors.New("baking a disk needs root rights, to mount it; run packer as root (sudo -E packer build …)"))
