@@ -125,7 +125,7 @@ var Items = []Item{
 	{
 		Name:  "temporary-files",
 		First: temporaryFiles,
-		Does:  "removes everything in `/tmp` and `/var/tmp`",
+		Does:  "removes everything in `/tmp` and `/var/tmp`, and under what is mounted there",
 		Why:   "they are leftovers of the bake",
 	},
 	{

@@ -38,9 +38,25 @@ if [ -f $file ] && [ ! -L $file ] && grep -qiE '^[#;].*(generated|managed|create
 fi
 `
 
-// temporaryFiles stays on the filesystems of the two directories.
+// temporaryFiles stays on the filesystems of the two directories. Where
+// something is mounted on one, as a tmpfs in a chroot and in a container, the
+// image has a directory of its own under it. A copy of the parent's mount shows
+// that one; it is mounted in a namespace that ends with the shell in it, so that
+// nothing remains to be unmounted.
 const temporaryFiles = `
 find /tmp /var/tmp -xdev -mindepth 1 -delete
+for directory in /tmp /var/tmp; do
+  if mountpoint -q $directory; then
+    unshare --mount --propagation private sh -euc '
+      mount -n --bind "${1%/*}/" "$1"
+      covered=$1/${1##*/}
+      if [ -d "$covered" ]; then find "$covered" -xdev -mindepth 1 -delete; fi
+    ' sh $directory || {
+      echo "what the image has in $directory, under what is mounted there, can not be removed; unmount that first, or allow root to mount" >&2
+      exit 1
+    }
+  fi
+done
 `
 
 // rootPassword finds a password that is locked, or none that could match,

@@ -13,6 +13,7 @@ import (
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/acceptance/bakery"
 	"github.com/immutable-server/packer-plugin-immutable/internal/bake"
+	"github.com/immutable-server/packer-plugin-immutable/internal/guest"
 )
 
 func sealed(ctx context.Context, t *testing.T, m packersdk.Communicator, keep ...string) {
@@ -26,7 +27,7 @@ func sealed(ctx context.Context, t *testing.T, m packersdk.Communicator, keep ..
 	}
 }
 
-// traces are left by a machine that has lived. /tmp is no part of the image.
+// traces are left by a machine that has lived.
 const traces = `
 set -e
 ssh-keygen -q -A
@@ -63,10 +64,17 @@ func TestSealRemovesTheTraces(t *testing.T) {
 	for _, kind := range bake.Kinds {
 		t.Run(kind, func(t *testing.T) {
 			disk := bakery.Disk(t)
+			mounted(t, disk, "mkdir -p root/tmp/dir; echo trace | tee root/tmp/leftover root/tmp/.hidden >root/tmp/dir/leftover")
 			bakery.Bake(t, disk, kind, func(ctx context.Context, m *bakery.Machine) {
 				m.Sh(traces)
 				sealed(ctx, t, m)
+				if left := m.Sh("grep -E ' /(tmp|var/tmp)/' /proc/self/mounts || true"); left != "" {
+					t.Errorf("left mounted:\n%s", left)
+				}
 			})
+			if left := mounted(t, disk, "ls -A root/tmp root/var/tmp"); left != "root/tmp:\n\nroot/var/tmp:\n" {
+				t.Errorf("left in the directories for temporary files:\n%s", left)
+			}
 			bakery.Bake(t, disk, bake.Chroot, func(_ context.Context, m *bakery.Machine) {
 				if left := m.Sh(gone); left != "" {
 					t.Errorf("left:\n%s", left)
@@ -113,6 +121,32 @@ func TestSealWorksForAUserWithSudo(t *testing.T) {
 		sealed(ctx, t, user)
 		if left := m.Sh(gone); left != "" {
 			t.Errorf("left:\n%s", left)
+		}
+	})
+}
+
+// unprivileged is a machine whose root may not mount.
+type unprivileged struct{ *bakery.Machine }
+
+// Start implements packersdk.Communicator.
+func (u unprivileged) Start(ctx context.Context, cmd *packersdk.RemoteCmd) error {
+	cmd.Command = guest.Quote("setpriv", "--bounding-set", "-sys_admin", "--", "sh", "-c", cmd.Command)
+	return u.Machine.Start(ctx, cmd)
+}
+
+func TestSealSaysWhatItCanNotReach(t *testing.T) {
+	bakery.Bake(t, bakery.Disk(t), bake.Chroot, func(ctx context.Context, m *bakery.Machine) {
+		p := new(Provisioner)
+		if err := p.Prepare(nil); err != nil {
+			t.Fatal(err)
+		}
+		err := p.Provision(ctx, new(bakery.Ui), unprivileged{m}, nil)
+		if err == nil || !strings.Contains(err.Error(), "what the image has in /tmp") {
+			t.Errorf("Provision gave %v", err)
+		}
+		m.Sh("umount /tmp")
+		if err := p.Provision(ctx, new(bakery.Ui), unprivileged{m}, nil); err != nil {
+			t.Errorf("with nothing mounted on /tmp: %v", err)
 		}
 	})
 }
