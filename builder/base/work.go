@@ -60,18 +60,22 @@ func Fail(state multistep.StateBag, err error) multistep.StepAction {
 	return multistep.ActionHalt
 }
 
-// Result is the error that a build ended with, after the runner's last step.
+// Result is the error that a build ended with, after the runner's last step. An
+// error alone says nothing: it stays there when -on-error=ask retries the step
+// and that succeeds.
 func Result(state multistep.StateBag) error {
+	_, cancelled := state.GetOk(multistep.StateCancelled)
+	_, halted := state.GetOk(multistep.StateHalted)
+	if !cancelled && !halted {
+		return nil
+	}
 	if err, ok := state.Get("error").(error); ok {
 		return err
 	}
-	if _, cancelled := state.GetOk(multistep.StateCancelled); cancelled {
+	if cancelled {
 		return errors.New("the build was cancelled")
 	}
-	if _, halted := state.GetOk(multistep.StateHalted); halted {
-		return errors.New("the build was halted")
-	}
-	return nil
+	return errors.New("the build was halted")
 }
 
 func ui(state multistep.StateBag) packersdk.Ui { return state.Get("ui").(packersdk.Ui) }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/ebs"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
@@ -36,6 +37,7 @@ type build struct {
 	uploaded int // blocks that AWS has taken
 	snapshot string
 	ami      string
+	replaced *types.Image // the AMI that had the name
 }
 
 // result is the error that the build ended with. It is asked for when what was

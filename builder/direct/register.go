@@ -29,12 +29,14 @@ func (s *stepRegister) Run(ctx context.Context, state multistep.StateBag) multis
 func (s *stepRegister) Cleanup(multistep.StateBag) {}
 
 func (s *stepRegister) run(ctx context.Context) error {
-	old, replaces, err := s.makeRoom(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.register(ctx); err != nil {
-		return err
+	// A retried step may have its AMI already.
+	if s.ami == "" {
+		if err := s.makeRoom(ctx); err != nil {
+			return err
+		}
+		if err := s.register(ctx); err != nil {
+			return err
+		}
 	}
 	if _, err := image.Wait(ctx, s.ec2, s.ami); err != nil {
 		return err
@@ -46,8 +48,8 @@ func (s *stepRegister) run(ctx context.Context) error {
 		return err
 	}
 	s.ui.Say(fmt.Sprintf("AMI %s (%s) is available", s.ami, s.config.AmiName))
-	if replaces && s.config.ForceDeleteSnapshot {
-		s.deleteSnapshots(ctx, old)
+	if s.replaced != nil && s.config.ForceDeleteSnapshot {
+		s.deleteSnapshots(ctx, *s.replaced)
 	}
 	return nil
 }
@@ -64,16 +66,17 @@ func (s *stepRegister) deleteSnapshots(ctx context.Context, old types.Image) {
 // makeRoom frees the AMI's name, if that is wanted: at the last moment, because
 // two AMIs can't have one name. Otherwise it looks once more whether the name
 // is free.
-func (s *stepRegister) makeRoom(ctx context.Context) (old types.Image, replaces bool, err error) {
+func (s *stepRegister) makeRoom(ctx context.Context) error {
 	old, found, err := image.Named(ctx, s.ec2, s.config.AmiName)
 	if err != nil || !found {
-		return old, false, err
+		return err
 	}
 	if !s.config.ForceDeregister {
-		return old, false, image.TakenError(s.config.AmiName, old)
+		return image.TakenError(s.config.AmiName, old)
 	}
 	s.ui.Say("Deregistering " + aws.ToString(old.ImageId) + ", which has the name " + s.config.AmiName + "...")
-	return old, true, image.Deregister(ctx, s.ec2, aws.ToString(old.ImageId))
+	s.replaced = &old
+	return image.Deregister(ctx, s.ec2, aws.ToString(old.ImageId))
 }
 
 func (s *stepRegister) register(ctx context.Context) error {

@@ -32,6 +32,10 @@ func (s *stepUpload) Run(ctx context.Context, state multistep.StateBag) multiste
 func (s *stepUpload) Cleanup(multistep.StateBag) {}
 
 func (s *stepUpload) run(ctx context.Context) (err error) {
+	// A retried step has the snapshot of the attempt that failed.
+	if err := s.begun.Back(ctx); err != nil {
+		return fmt.Errorf("remove the snapshot of the attempt before: %w", err)
+	}
 	if s.texts, err = s.config.render(dataOf(s.work.Wish.AWS.Region, s.work.Base)); err != nil {
 		return err
 	}
