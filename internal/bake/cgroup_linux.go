@@ -88,7 +88,8 @@ func readControlGroups(dir string) (controlGroups, error) {
 	if errors.Is(err, os.ErrNotExist) {
 		return controlGroups{}, nil
 	}
-	return controlGroups{strings.Fields(string(record))}, err
+	// One a line: the name of a group may have spaces.
+	return controlGroups{strings.FieldsFunc(string(record), func(r rune) bool { return r == '\n' })}, err
 }
 
 // remove removes the groups, whose processes are all ending, and the groups
