@@ -2,8 +2,11 @@ package direct
 
 import (
 	"context"
+	"fmt"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 
 	"github.com/immutable-server/packer-plugin-immutable/builder/base"
@@ -42,14 +45,25 @@ func (s *stepAccess) run(ctx context.Context) error {
 }
 
 func (s *stepAccess) checkName(ctx context.Context) error {
-	if s.config.ForceDeregister {
-		return nil
-	}
 	taken, found, err := image.Named(ctx, s.ec2, s.config.AmiName)
-	if err == nil && found {
-		err = image.TakenError(s.config.AmiName, taken)
+	if err != nil || !found {
+		return err
 	}
-	return err
+	return s.replaceable(ctx, taken)
+}
+
+// replaceable says whether the AMI that has the name may lose it: only if that
+// is wanted, and if no instance runs on it, because whatever replaces instances
+// could start none any more.
+func (b *build) replaceable(ctx context.Context, taken types.Image) error {
+	if !b.config.ForceDeregister {
+		return image.TakenError(b.config.AmiName, taken)
+	}
+	if err := image.Unused(ctx, b.ec2, aws.ToString(taken.ImageId)); err != nil {
+		return fmt.Errorf("force_deregister does not remove the AMI that has the ami_name %q: %w; choose another name, best one with a version in it",
+			b.config.AmiName, err)
+	}
+	return nil
 }
 
 func (s *stepAccess) Cleanup(state multistep.StateBag) {

@@ -5,6 +5,7 @@ package direct
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 	"github.com/hashicorp/packer-plugin-sdk/multistep/commonsteps"
@@ -51,7 +52,7 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 		},
 		Delete: func(ctx context.Context, _, ami string) error {
 			if err := image.Unused(ctx, build.ec2, ami); err != nil {
-				return err
+				return fmt.Errorf("it is kept, because %w; deregister it once none is left", err)
 			}
 			return image.Delete(ctx, build.ec2, ami)
 		},

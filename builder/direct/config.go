@@ -59,7 +59,8 @@ type Config struct {
 	// account's default key for EBS.
 	KmsKeyID string `mapstructure:"kms_key_id" required:"false"`
 	// Replace an AMI of the same name. The old one is deregistered when all of
-	// the new one but its registration is done. Default false.
+	// the new one but its registration is done. It is an error if instances of
+	// the old one exist: names with a version in them are better. Default false.
 	ForceDeregister bool `mapstructure:"force_deregister" required:"false"`
 	// Delete the snapshots of the AMI that `force_deregister` replaced, once
 	// the new one is available. Default false.

@@ -71,8 +71,8 @@ func (s *stepRegister) makeRoom(ctx context.Context) error {
 	if err != nil || !found {
 		return err
 	}
-	if !s.config.ForceDeregister {
-		return image.TakenError(s.config.AmiName, old)
+	if err := s.replaceable(ctx, old); err != nil {
+		return err
 	}
 	s.ui.Say("Deregistering " + aws.ToString(old.ImageId) + ", which has the name " + s.config.AmiName + "...")
 	s.replaced = &old

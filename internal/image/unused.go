@@ -16,16 +16,18 @@ type InstanceLister interface {
 }
 
 // Unused gives an error if instances of an image exist, or if that can't be
-// told. Packer destroys a builder's artifact when a post-processor fails: an
-// image that a failed rollout has left in a group must outlive that, because
-// the group could start no instance without it.
+// told. Packer destroys a builder's artifact when the first post-processor
+// fails (one before it that succeeds and keeps its input saves the artifact):
+// an image that a failed rollout has left in a group must outlive that, because
+// the group could start no instance without it. Nor may a name be taken from
+// such an image.
 func Unused(ctx context.Context, api InstanceLister, id string) error {
 	found, err := api.DescribeInstances(ctx, &ec2.DescribeInstancesInput{Filters: []types.Filter{
 		{Name: aws.String("image-id"), Values: []string{id}},
 		{Name: aws.String("instance-state-name"), Values: []string{"pending", "running", "stopping", "stopped"}},
 	}})
 	if err != nil {
-		return fmt.Errorf("AMI %s is kept, because AWS did not say whether instances of it exist (ec2:DescribeInstances): %w", id, err)
+		return fmt.Errorf("AWS did not say whether instances of AMI %s exist (ec2:DescribeInstances): %w", id, err)
 	}
 	var instances []string
 	for _, reservation := range found.Reservations {
@@ -34,7 +36,7 @@ func Unused(ctx context.Context, api InstanceLister, id string) error {
 		}
 	}
 	if len(instances) > 0 {
-		return fmt.Errorf("AMI %s is kept, because instances of it exist: %s; deregister it once they are replaced", id, strings.Join(instances, ", "))
+		return fmt.Errorf("instances of AMI %s exist: %s", id, strings.Join(instances, ", "))
 	}
 	return nil
 }
