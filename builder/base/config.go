@@ -22,9 +22,10 @@ import (
 // and `source_ssm_parameter` is given; without any, the base is the newest
 // Amazon Linux 2023 of the wanted architecture.
 type Config struct {
-	// A local disk image, or the `https://` URL of one, to bake on: raw or
-	// qcow2, possibly compressed with gzip, zstd or xz. The file is not
-	// changed.
+	// A local disk image, or the `https://` or `http://` URL of one, to bake on:
+	// raw or qcow2, possibly compressed with gzip, zstd or xz. The file is not
+	// changed. A URL may hold secrets, as a presigned one does: its user and
+	// query are never shown.
 	SourceImage string `mapstructure:"source_image" required:"false"`
 	// The SHA-256 of `source_image`, as `sha256:<64 hex digits>` or the digits
 	// alone. Required where `source_image` is a URL.
@@ -122,10 +123,10 @@ func (c *Config) prepareSource() []error {
 func (c *Config) prepareImage() error {
 	if scheme, _, ok := strings.Cut(c.SourceImage, "://"); ok {
 		if _, err := url.Parse(c.SourceImage); err != nil || (scheme != "https" && scheme != "http") {
-			return fmt.Errorf("source_image is %q; give the path of a file, or an https:// URL", c.SourceImage)
+			return fmt.Errorf("source_image is %q; give the path of a file, or an https:// URL", shown(c.SourceImage))
 		}
 		if c.SourceChecksum == "" {
-			return fmt.Errorf("source_image is the URL %s, and source_checksum is not given; give the SHA-256 that its publisher names, so that what is baked on is what was meant", c.SourceImage)
+			return fmt.Errorf("source_image is the URL %s, and source_checksum is not given; give the SHA-256 that its publisher names, so that what is baked on is what was meant", shown(c.SourceImage))
 		}
 		return nil
 	}

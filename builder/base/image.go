@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,7 +33,7 @@ func (c Config) fetchImage(ctx context.Context, ui Ui) (Disk, error) {
 			return Disk{}, err
 		}
 	} else if d.Path, d.Index, err = s.cached(ctx); err != nil {
-		return Disk{}, fmt.Errorf("source_image %s: %w", c.SourceImage, err)
+		return Disk{}, fmt.Errorf("source_image %s: %w", shown(c.SourceImage), err)
 	}
 	if d.Size, err = sizeOf(d.Path); err != nil {
 		return Disk{}, fmt.Errorf("source_image: %w", err)
@@ -52,7 +53,22 @@ type source struct {
 	ui       Ui
 }
 
-func (s source) remote() bool { return strings.Contains(s.location, "://") }
+func (s source) remote() bool { return remote(s.location) }
+
+func remote(location string) bool { return strings.Contains(location, "://") }
+
+// shown is a location as it may be read by everybody. The user, the query and
+// the fragment of a URL may be secrets.
+func shown(location string) string {
+	if !remote(location) {
+		return location
+	}
+	u, err := url.Parse(location)
+	if err != nil {
+		return "(a malformed URL)"
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+}
 
 // isRaw says whether the location is a local raw disk.
 func (s source) isRaw() (bool, error) {
@@ -99,10 +115,11 @@ func (s source) cached(ctx context.Context) (path string, index *snapshot.Index,
 	return kept.Get(ctx, s.ui, key, s.fill)
 }
 
-// key names the image by where it is, and its content by its checksum or, for
-// a local file, by what the filesystem knows of it.
+// key names a remote image, and its content, by its checksum: a presigned URL is
+// another each time. A local file is named by where it is, and its content by
+// what the filesystem knows of it as well.
 func (s source) key() (snapshot.Key, error) {
-	location, version := s.location, s.checksum
+	location, version := s.checksum, s.checksum
 	if !s.remote() {
 		var err error
 		if location, err = filepath.Abs(s.location); err != nil {
@@ -163,7 +180,7 @@ func (s source) read(ctx context.Context, use func(io.Reader) error) (err error)
 	if err != nil {
 		return err
 	}
-	body = s.ui.TrackProgress(filepath.Base(s.location), 0, size, body)
+	body = s.ui.TrackProgress(filepath.Base(shown(s.location)), 0, size, body)
 	defer func() { err = errors.Join(err, body.Close()) }()
 	sum := sha256.New()
 	all := io.TeeReader(body, sum)
@@ -175,7 +192,7 @@ func (s source) read(ctx context.Context, use func(io.Reader) error) (err error)
 		return err
 	}
 	if is := hex.EncodeToString(sum.Sum(nil)); s.checksum != "" && is != s.checksum {
-		return fmt.Errorf("source_checksum is %s, and %s has %s; correct the checksum, or fetch the file anew", s.checksum, s.location, is)
+		return fmt.Errorf("source_checksum is %s, and %s has %s; correct the checksum, or fetch the file anew", s.checksum, shown(s.location), is)
 	}
 	return nil
 }
@@ -196,18 +213,22 @@ func (s source) open(ctx context.Context) (io.ReadCloser, int64, error) {
 	return interruptible{ctx, f}, info.Size(), nil
 }
 
-func download(ctx context.Context, url string) (io.ReadCloser, int64, error) {
+func download(ctx context.Context, address string) (io.ReadCloser, int64, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	body := &patient{ctx: ctx, cancel: cancel}
 	body.timer = time.AfterFunc(cloud.AttemptTimeout, func() {
 		cancel(fmt.Errorf("nothing arrived for %s; try again", cloud.AttemptTimeout))
 	})
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, 0, errors.Join(err, body.Close())
+		return nil, 0, errors.Join(errors.New("it is not a URL"), body.Close())
 	}
 	response, err := http.DefaultClient.Do(request) //nolint:bodyclose // it is closed as a part of body
 	if err != nil {
+		// The error of the transfer itself begins with the whole URL.
+		if whole := (*url.Error)(nil); errors.As(err, &whole) {
+			err = whole.Err
+		}
 		return nil, 0, errors.Join(err, context.Cause(ctx), body.Close())
 	}
 	body.ReadCloser = response.Body

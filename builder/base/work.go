@@ -102,7 +102,7 @@ func (s *stepBase) Run(ctx context.Context, state multistep.StateBag) multistep.
 // baseName is the base as the user named it.
 func (w *Work) baseName() string {
 	if w.Base.Source == nil {
-		return "source_image " + w.Config.SourceImage
+		return "source_image " + shown(w.Config.SourceImage)
 	}
 	return fmt.Sprintf("base %s (%s)", aws.ToString(w.Base.Source.ImageId), aws.ToString(w.Base.Source.Name))
 }
