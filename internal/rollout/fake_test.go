@@ -179,7 +179,8 @@ func (f *fakeAWS) StartInstanceRefresh(ctx context.Context, in *autoscaling.Star
 	f.started = append(f.started, in)
 	f.runs("refresh-1", "")
 	f.refreshes[0].DesiredConfiguration = in.DesiredConfiguration
-	return &autoscaling.StartInstanceRefreshOutput{InstanceRefreshId: aws.String("refresh-1")}, nil
+	// AWS does its part also where nobody waits for the answer any more.
+	return &autoscaling.StartInstanceRefreshOutput{InstanceRefreshId: aws.String("refresh-1")}, ctx.Err()
 }
 
 func (f *fakeAWS) CancelInstanceRefresh(ctx context.Context, _ *autoscaling.CancelInstanceRefreshInput, _ ...func(*autoscaling.Options)) (*autoscaling.CancelInstanceRefreshOutput, error) {
@@ -240,7 +241,7 @@ func (f *fakeAWS) CreateLaunchTemplateVersion(ctx context.Context, in *ec2.Creat
 		LaunchTemplateData: &ec2types.ResponseLaunchTemplateData{ImageId: in.LaunchTemplateData.ImageId},
 	}
 	f.versions = append(f.versions, made)
-	return &ec2.CreateLaunchTemplateVersionOutput{LaunchTemplateVersion: &made}, nil
+	return &ec2.CreateLaunchTemplateVersionOutput{LaunchTemplateVersion: &made}, ctx.Err()
 }
 
 func (f *fakeAWS) DeleteLaunchTemplateVersions(ctx context.Context, in *ec2.DeleteLaunchTemplateVersionsInput, _ ...func(*ec2.Options)) (*ec2.DeleteLaunchTemplateVersionsOutput, error) {

@@ -17,12 +17,26 @@ import (
 // afterwards bounds what is still asked of AWS when ctx has ended.
 const afterwards = time.Minute
 
-// start starts the refresh and gives its id. AWS has no token that would make
-// this safe to repeat. So an error is believed only if the group has no
-// refresh towards the same configuration: one may have been started by a call
-// whose answer was lost.
+// settling is how long a refresh whose start was not answered is looked for.
+const settling = 15 * time.Second
+
+// errMaybeStarted says that the launch template version must stay: there may
+// be a refresh that launches it.
+var errMaybeStarted = errors.New("it is not known whether AWS started it, so the launch template version is kept; run the build again to join the refresh, or to start it with that version")
+
+// start starts the refresh and gives its id. An interrupt does not cut the call
+// short, so that there is no refresh that nobody knows of. AWS has no token
+// that would make the call safe to repeat. So an error is believed only if the
+// group has no refresh towards the same configuration: one may have been
+// started by a call whose answer was lost. The error is errMaybeStarted if that
+// can't be told.
 func (r Rollout) start(ctx context.Context, desired *types.DesiredConfiguration) (id string, err error) {
-	out, err := r.AutoScaling.StartInstanceRefresh(ctx, &autoscaling.StartInstanceRefreshInput{
+	if ctx.Err() != nil {
+		return "", fmt.Errorf("start the instance refresh: %w", context.Cause(ctx))
+	}
+	starting, stopStarting := context.WithTimeout(context.WithoutCancel(ctx), 2*cloud.AttemptTimeout)
+	defer stopStarting()
+	out, err := r.AutoScaling.StartInstanceRefresh(starting, &autoscaling.StartInstanceRefreshInput{
 		AutoScalingGroupName: &r.Group,
 		Strategy:             types.RefreshStrategyRolling,
 		DesiredConfiguration: desired,
@@ -36,10 +50,10 @@ func (r Rollout) start(ctx context.Context, desired *types.DesiredConfiguration)
 	err = fmt.Errorf("start the instance refresh: %w", err)
 	asking, stop := context.WithTimeout(context.WithoutCancel(ctx), afterwards)
 	defer stop()
-	active, lookErr := r.active(asking)
+	active, lookErr := r.started(asking, err)
 	switch {
 	case lookErr != nil:
-		return "", errors.Join(err, lookErr)
+		return "", fmt.Errorf("%w: %w: %w", err, errMaybeStarted, lookErr)
 	case active == nil:
 		return "", err
 	case !sameTemplates(active.DesiredConfiguration, desired):
@@ -49,6 +63,24 @@ func (r Rollout) start(ctx context.Context, desired *types.DesiredConfiguration)
 	id = aws.ToString(active.InstanceRefreshId)
 	r.Ui.Say(fmt.Sprintf("Instance refresh %s of group %q has been started", id, r.Group))
 	return id, nil
+}
+
+// started gives the refresh that is active after an error at the start. Where
+// the error is AWS's answer, one look tells. Where none came, the refresh may
+// be seen only later, and that there is none yet proves nothing.
+func (r Rollout) started(ctx context.Context, startErr error) (active *types.InstanceRefresh, err error) {
+	if cloud.Code(startErr) != "" {
+		return r.active(ctx)
+	}
+	err = cloud.Wait(ctx, cloud.Until{What: "the instance refresh is seen", First: soonest, Deadline: settling},
+		func(ctx context.Context) (bool, string, error) {
+			var lookErr error
+			if active, lookErr = r.active(ctx); lookErr != nil {
+				return false, lookErr.Error(), nil
+			}
+			return active != nil, "no refresh is active", nil
+		})
+	return active, err
 }
 
 func sameTemplates(a, b *types.DesiredConfiguration) bool {

@@ -91,7 +91,7 @@ func (r Rollout) run(ctx context.Context) error {
 }
 
 // carryOut makes the versions and starts the refresh. When it can't start,
-// what was made is removed.
+// what was made is removed, unless it may have started all the same.
 func (r Rollout) carryOut(ctx context.Context, plan Plan) (id string, err error) {
 	var l ladder.Ladder
 	defer l.BackOn(ctx, &err)
@@ -102,7 +102,10 @@ func (r Rollout) carryOut(ctx context.Context, plan Plan) (id string, err error)
 			return "", err
 		}
 	}
-	return r.start(ctx, plan.desired(made))
+	if id, err = r.start(ctx, plan.desired(made)); errors.Is(err, errMaybeStarted) {
+		l.Keep()
+	}
+	return id, err
 }
 
 // follow watches a refresh to its end, or cancels it. Before is how the group

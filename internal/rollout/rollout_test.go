@@ -292,18 +292,82 @@ func TestAnInterruptBetweenVersionAndRefreshLeavesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t)
 		ctx, interrupt := context.WithCancel(t.Context())
-		f.fail["StartInstanceRefresh"] = func(int) error {
+		f.fail["CreateLaunchTemplateVersion"] = func(int) error {
 			interrupt()
-			return ctx.Err()
+			return nil
 		}
 		r, _ := f.rollout()
 		if err := r.Run(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v", err)
 		}
-		if len(f.versions) != 1 {
-			t.Errorf("versions are left: %d", len(f.versions))
+		if len(f.versions) != 1 || len(f.started) != 0 {
+			t.Errorf("%d versions are left, and %d refreshes were started", len(f.versions), len(f.started))
 		}
 	})
+}
+
+func TestAnInterruptWhileTheRefreshStartsCancelsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		ctx, interrupt := context.WithCancel(t.Context())
+		f.fail["StartInstanceRefresh"] = func(int) error {
+			interrupt()
+			return nil
+		}
+		r, ui := f.rollout()
+		wants(t, r.Run(ctx), "interrupted", "refresh-1 ended Cancelled")
+		if f.calls["CancelInstanceRefresh"] != 1 || !ui.has("Started instance refresh refresh-1") {
+			t.Errorf("calls %v, told:\n%s", f.calls, strings.Join(*ui, "\n"))
+		}
+		if len(f.versions) != 2 {
+			t.Error("the version of the refresh is gone")
+		}
+	})
+}
+
+func TestARefreshThatIsSeenLongAfterItsUnansweredStartIsFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		f.toTheEnd()
+		f.fail["StartInstanceRefresh"] = func(int) error {
+			time.AfterFunc(5*time.Second, func() { f.runs("refresh-1", "4") })
+			return errors.New("connection reset by peer")
+		}
+		r, ui := f.rollout()
+		run(t, r)
+		if !ui.has("refresh-1 of group \"hello\" has been started") || len(f.versions) != 2 {
+			t.Errorf("%d versions, told:\n%s", len(f.versions), strings.Join(*ui, "\n"))
+		}
+	})
+}
+
+func TestTheVersionOfARefreshThatMayHaveStartedIsKept(t *testing.T) {
+	for name, describe := range map[string]error{
+		"no refresh is seen":  nil,
+		"nothing is answered": errors.New("network is unreachable"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake(t)
+				f.fail["StartInstanceRefresh"] = func(int) error {
+					f.fail["DescribeInstanceRefreshes"] = func(int) error { return describe }
+					return errors.New("connection reset by peer")
+				}
+				r, _ := f.rollout()
+				wants(t, r.Run(t.Context()), "connection reset by peer", "not known whether AWS started it", "is kept", "run the build again")
+				if len(f.versions) != 2 {
+					t.Errorf("there are %d versions, want the new one kept", len(f.versions))
+				}
+
+				clear(f.fail)
+				f.created = nil
+				f.toTheEnd()
+				if run(t, r); len(f.created) != 0 {
+					t.Error("the next run made a version of its own")
+				}
+			})
+		})
+	}
 }
 
 func TestAWSMayFailToAnswerForAWhile(t *testing.T) {

@@ -29,7 +29,8 @@ func (v Version) description() (string, error) {
 }
 
 // version finds or makes a launch template version and gives its number. What
-// it made it puts on the ladder.
+// it made it puts on the ladder. An interrupt does not cut the making short, so
+// that there is no version that nobody deletes.
 func (r Rollout) version(ctx context.Context, l *ladder.Ladder, v Version) (number string, err error) {
 	description, err := v.description()
 	if err != nil {
@@ -43,7 +44,9 @@ func (r Rollout) version(ctx context.Context, l *ladder.Ladder, v Version) (numb
 		r.Ui.Say(fmt.Sprintf("Launch template %s version %s is there from an earlier run with image %s", v.Of.template, number, r.Image))
 		return number, nil
 	}
-	out, err := r.EC2.CreateLaunchTemplateVersion(ctx, &ec2.CreateLaunchTemplateVersionInput{
+	making, stop := context.WithTimeout(context.WithoutCancel(ctx), 2*cloud.AttemptTimeout)
+	defer stop()
+	out, err := r.EC2.CreateLaunchTemplateVersion(making, &ec2.CreateLaunchTemplateVersionInput{
 		ClientToken:        aws.String(rand.Text()), // for the SDK's own retries
 		LaunchTemplateId:   &v.Of.template,
 		SourceVersion:      aws.String(strconv.FormatInt(v.Source, 10)),
