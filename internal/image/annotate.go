@@ -19,7 +19,7 @@ type Annotator interface {
 	DescribeSnapshots(context.Context, *ec2.DescribeSnapshotsInput, ...func(*ec2.Options)) (*ec2.DescribeSnapshotsOutput, error)
 }
 
-// Annotate puts tags onto an AMI and onto all of its snapshots, the same onto
+// Annotate puts tags onto an AMI and onto the snapshots of its own, the same onto
 // each, and never so many that one of them had more than EC2 allows: what has
 // no room is taken from the last of the groups first. It returns the tags that
 // were put, when they can be seen, and the keys that had no room.
@@ -29,7 +29,7 @@ func Annotate(ctx context.Context, api Annotator, id string, groups ...map[strin
 		return nil, nil, fmt.Errorf("tag: %w", err)
 	}
 	present := Tags(image)
-	if ids := Snapshots(image); len(ids) > 0 {
+	if ids := ownSnapshots(image); len(ids) > 0 {
 		found, err := api.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{SnapshotIds: ids})
 		if err != nil {
 			return nil, nil, fmt.Errorf("look up the tags of the snapshots of AMI %s (ec2:DescribeSnapshots): %w", id, err)

@@ -14,6 +14,7 @@ import (
 
 // annotated is an AMI with one snapshot, whose tags are seen late.
 type annotated struct {
+	of              *types.Image // the AMI but for its tags; nil for one with a single snapshot
 	image, snapshot map[string]string
 	late            int // looks at the AMI until its new tags are seen
 	pending         map[string]string
@@ -27,6 +28,11 @@ func (a *annotated) DescribeImages(context.Context, *ec2.DescribeImagesInput, ..
 				a.image[key] = value
 			}
 		}
+	}
+	if a.of != nil {
+		image := *a.of
+		image.Tags = tagList(a.image)
+		return &ec2.DescribeImagesOutput{Images: []types.Image{image}}, nil
 	}
 	return &ec2.DescribeImagesOutput{Images: []types.Image{{
 		ImageId: new("ami-1"), Tags: tagList(a.image), RootDeviceName: new("/dev/xvda"),

@@ -52,11 +52,11 @@ func Deregister(ctx context.Context, api Deleter, id string) error {
 // just deregistered.
 const lingering = 15 * time.Second
 
-// DeleteSnapshots deletes the snapshots of an image that was deregistered. One
-// that another image uses too is left to it.
+// DeleteSnapshots deletes the snapshots that were made for an image that was
+// deregistered. One that another image uses too is left to it.
 func DeleteSnapshots(ctx context.Context, api Deleter, image types.Image) error {
 	var errs []error
-	for _, id := range Snapshots(image) {
+	for _, id := range ownSnapshots(image) {
 		began := time.Now()
 		err := cloud.Wait(ctx, cloud.Until{What: "snapshot " + id + " is deleted"}, func(ctx context.Context) (bool, string, error) {
 			_, err := api.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: &id})

@@ -60,6 +60,17 @@ func Snapshots(image types.Image) []string {
 	return ids
 }
 
+// ownSnapshots are those that were made for an image, and that share its fate.
+// An AMI baked here has only its root's: its further volumes are made from the
+// snapshots of its base. All are those of a copy, and of any other AMI.
+func ownSnapshots(image types.Image) []string {
+	ids, tags := Snapshots(image), Tags(image)
+	if tags[cloud.TagRun] != "" && tags[TagCopyOf] == "" {
+		return ids[:min(len(ids), 1)]
+	}
+	return ids
+}
+
 // Root is the mapping of an image's root volume.
 func Root(image types.Image) (types.EbsBlockDevice, error) {
 	for _, m := range image.BlockDeviceMappings {

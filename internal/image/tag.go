@@ -16,7 +16,7 @@ type Tagger interface {
 	CreateTags(context.Context, *ec2.CreateTagsInput, ...func(*ec2.Options)) (*ec2.CreateTagsOutput, error)
 }
 
-// Tag puts tags onto an AMI and onto all of its snapshots.
+// Tag puts tags onto an AMI and onto the snapshots that were made for it.
 func Tag(ctx context.Context, api Tagger, id string, tags map[string]string) error {
 	if len(tags) == 0 {
 		return nil
@@ -26,7 +26,7 @@ func Tag(ctx context.Context, api Tagger, id string, tags map[string]string) err
 		return fmt.Errorf("tag: %w", err)
 	}
 	_, err = api.CreateTags(ctx, &ec2.CreateTagsInput{
-		Resources: append(Snapshots(image), id),
+		Resources: append(ownSnapshots(image), id),
 		Tags:      tagList(tags),
 	})
 	if err != nil {
