@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -194,6 +196,36 @@ func TestRegisterAdoptsItsOwnImageWhoseAnswerWasLost(t *testing.T) {
 			if (err != nil) != c.fails || !c.fails && id != "ami-there" {
 				t.Errorf("Register gave %s, %v", id, err)
 			}
+		})
+	}
+}
+
+func TestRegisterWaitsForTheImageThatHasTheName(t *testing.T) {
+	for name, c := range map[string]struct {
+		shows time.Duration
+		wants string
+	}{
+		"that shows late": {20 * time.Second, ""},
+		"that never does": {time.Hour, "InvalidAMIName.Duplicate"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				api := &registrar{err: refuse("InvalidAMIName.Duplicate")}
+				api.images = map[string]*types.Image{}
+				timer := time.AfterFunc(c.shows, func() {
+					api.mu.Lock()
+					defer api.mu.Unlock()
+					api.images["ami-there"] = &types.Image{
+						ImageId: aws.String("ami-there"), Name: aws.String("hello"), RootDeviceName: aws.String("/dev/xvda"),
+						BlockDeviceMappings: []types.BlockDeviceMapping{{DeviceName: aws.String("/dev/xvda"), Ebs: &types.EbsBlockDevice{SnapshotId: aws.String("snap-new")}}},
+					}
+				})
+				defer timer.Stop()
+				id, err := Register(t.Context(), api, Registration{Name: "hello", Snapshot: "snap-new", Architecture: "x86_64"})
+				if c.wants == "" && (err != nil || id != "ami-there") || c.wants != "" && (err == nil || !strings.Contains(err.Error(), c.wants)) {
+					t.Errorf("Register gave %q, %v, want %q", id, err, c.wants)
+				}
+			})
 		})
 	}
 }

@@ -67,13 +67,20 @@ func Register(ctx context.Context, api Registrar, r Registration) (id string, er
 }
 
 // adopt finds out whether the name is taken by this very registration, whose
-// first answer was lost on the way.
+// first answer was lost on the way. Such an image may show late.
 func (r Registration) adopt(ctx context.Context, api Registrar, duplicate error) (string, error) {
-	image, found, err := Named(ctx, api, r.Name)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), visibility+cloud.AttemptTimeout)
+	defer cancel()
+	var image types.Image
+	err := cloud.Wait(ctx, cloud.Until{What: fmt.Sprintf("the AMI named %q can be seen", r.Name), Deadline: visibility},
+		func(ctx context.Context) (found bool, state string, err error) {
+			image, found, err = Named(ctx, api, r.Name)
+			return found, "there is none", err
+		})
 	if err != nil {
-		return "", errors.Join(duplicate, err)
+		return "", fmt.Errorf("register AMI %q (ec2:RegisterImage): %w", r.Name, errors.Join(duplicate, err))
 	}
-	if root, err := Root(image); found && err == nil && *root.SnapshotId == r.Snapshot {
+	if root, err := Root(image); err == nil && *root.SnapshotId == r.Snapshot {
 		return *image.ImageId, nil
 	}
 	return "", TakenError(r.Name, image)
