@@ -58,6 +58,9 @@ func (b *Builder) Prepare(raws ...any) (generated, warnings []string, err error)
 	if err != nil {
 		return nil, nil, err
 	}
+	// A secret must not get into a log, nor from there into another build.
+	packer.LogSecretFilter.Set(c.SecretKey, c.Token)
+
 	errs := c.Config.Prepare()
 	if c.FromAWS() {
 		errs = append(errs, c.Access.Prepare()...)

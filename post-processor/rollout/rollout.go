@@ -72,6 +72,9 @@ func (p *PostProcessor) Configure(raws ...any) error {
 		return err
 	}
 	c := &p.config
+	// A secret must not get into a log, nor from there into another build.
+	packersdk.LogSecretFilter.Set(c.SecretKey, c.Token)
+
 	if c.Prefix == "" {
 		c.Prefix = commit.TagPrefix
 	}

@@ -31,6 +31,9 @@ func (p *Provisioner) Prepare(raws ...any) error {
 	if err != nil {
 		return err
 	}
+	// A secret must not get into a log, nor from there into another build.
+	packersdk.LogSecretFilter.Set(p.config.SecretKey, p.config.Token)
+
 	if errs := p.config.prepare(); len(errs) > 0 {
 		return packersdk.MultiErrorAppend(nil, errs...)
 	}
