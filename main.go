@@ -26,7 +26,7 @@ import (
 func main() {
 	if len(os.Args) > 1 {
 		if run, ok := command.Find(os.Args[1]); ok {
-			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 			code := run(ctx, os.Args[2:], os.Stdout, os.Stderr)
 			stop()
 			os.Exit(code)

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -55,6 +56,12 @@ func parseSandboxFlags(args []string, stderr io.Writer) (*sandboxFlags, int) {
 		}
 		return nil, 2
 	}
+	given := map[string]bool{}
+	set.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if given["base-disk"] && f.baseDisk == "" {
+		fmt.Fprintln(stderr, `sandbox: --base-disk is empty; name a raw disk, such as the one that example/base/build prints, or leave it out`)
+		return nil, 2
+	}
 	if set.NArg() > 0 {
 		fmt.Fprintf(stderr, "sandbox: unexpected argument %q; it takes flags only\n", set.Arg(0))
 		return nil, 2
@@ -68,6 +75,12 @@ func (f *sandboxFlags) run(ctx context.Context, stdout, stderr io.Writer) (err e
 		Machines: sandbox.Machines(f.machines), Profile: clock.Profile(f.profile), TimeScale: f.timeScale,
 		LaunchConfigurations: f.launchConfigurations,
 		Report:               func(err error) { fmt.Fprintf(stderr, "sandbox: %v\n", err) },
+	}
+	if f.readyAt != "" {
+		// Nobody may take an earlier sandbox's for this one's.
+		if err := os.Remove(f.readyAt); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove the former ready file: %w", err)
+		}
 	}
 	if f.callLog != "" {
 		file, err := os.OpenFile(f.callLog, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)

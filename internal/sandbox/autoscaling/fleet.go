@@ -56,7 +56,10 @@ func refOf(ref group.TemplateRef) ec2.TemplateRef {
 }
 
 func templateOf(t ec2.Template) group.Template {
-	return group.Template{ID: t.ID, Name: t.Name, Version: t.Version, InstanceType: t.InstanceType, FromSSM: t.FromSSM}
+	return group.Template{
+		ID: t.ID, Name: t.Name, Version: t.Version, InstanceType: t.InstanceType,
+		FromSSM: t.FromSSM, Tagged: t.Tagged, HasProfile: t.HasProfile,
+	}
 }
 
 // said is an error of EC2's without its code, as activities and Auto Scaling's

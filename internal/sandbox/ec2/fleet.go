@@ -52,6 +52,8 @@ type Template struct {
 	ImageID      string // resolved, also where the template names an SSM parameter
 	FromSSM      bool   // the template names its image by resolve:ssm
 	InstanceType string
+	Tagged       []string // the kinds of resources that the template tags
+	HasProfile   bool     // the template gives its instances a profile
 }
 
 // LaunchOrder says what Launch is to run.

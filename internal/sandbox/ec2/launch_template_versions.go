@@ -79,6 +79,12 @@ func (r *region) createLaunchTemplateVersion(c *api.Call, in *createLaunchTempla
 		if len(template.Versions) >= maxLaunchTemplateVersions {
 			return nil, fail("VersionLimitExceeded", "You have reached the maximum number of versions of a launch template, %d.", maxLaunchTemplateVersions)
 		}
+		if in.ResolveAlias && data.ImageId != "" {
+			// Before anything changes.
+			if _, _, err := r.imageID(data.ImageId); err != nil {
+				return nil, err
+			}
+		}
 		version := template.add(in.VersionDescription, caller(c), r.now(), data)
 		item, err := r.resolved(template.versionItem(version), in.ResolveAlias)
 		if err != nil {

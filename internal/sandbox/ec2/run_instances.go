@@ -155,6 +155,10 @@ func (r *region) imageAndType(data *launchData, template *Template) (*image, *in
 	data.ImageId = id
 	if template != nil {
 		template.ImageID, template.FromSSM, template.InstanceType = id, byParameter, data.InstanceType
+		template.HasProfile = data.IamInstanceProfile != nil
+		for _, specification := range data.TagSpecifications {
+			template.Tagged = append(template.Tagged, specification.ResourceType)
+		}
 	}
 	return found, kind, nil
 }

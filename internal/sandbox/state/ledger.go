@@ -28,11 +28,15 @@ func Declare[Page any](b *Books, name string, fresh func(region string) *Page) (
 	if _, twice := b.ledgers[name]; twice {
 		panic("state: the ledger " + name + " is declared twice")
 	}
-	files, err := filepath.Glob(filepath.Join(b.dir, "*", name+".json"))
+	regions, err := os.ReadDir(b.dir)
 	if err != nil {
 		return nil, fmt.Errorf("find saved state: %w", err)
 	}
-	for _, path := range files {
+	for _, region := range regions {
+		if !region.IsDir() {
+			continue
+		}
+		path := filepath.Join(b.dir, region.Name(), name+".json")
 		saved, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -40,7 +44,7 @@ func Declare[Page any](b *Books, name string, fresh func(region string) *Page) (
 		if err != nil {
 			return nil, fmt.Errorf("read saved state: %w", err)
 		}
-		if err := l.load(filepath.Base(filepath.Dir(path)), saved); err != nil {
+		if err := l.load(region.Name(), saved); err != nil {
 			return nil, fmt.Errorf("read saved state %s: %w; remove the directory to begin anew", path, err)
 		}
 		b.written[path] = sha256.Sum256(saved)

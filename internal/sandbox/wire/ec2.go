@@ -1,10 +1,12 @@
 package wire
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
+	"strconv"
 )
 
 // EC2 is the protocol of EC2 alone: a query protocol with lists that are not
@@ -20,7 +22,10 @@ func (p ec2) Parse(r *http.Request) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	dryRun := form.Get("DryRun") == "true"
+	dryRun, err := strconv.ParseBool(cmp.Or(form.Get("DryRun"), "false"))
+	if err != nil {
+		return nil, Errorf("InvalidParameterValue", "Value (%s) for parameter DryRun is invalid. Must be true or false.", form.Get("DryRun"))
+	}
 	form.Del("DryRun")
 	return &Request{Operation: form.Get("Action"), DryRun: dryRun, decode: func(in any) error {
 		tree, err := formTree(form, "")

@@ -234,3 +234,18 @@ func FuzzJSON(f *testing.F) {
 		}
 	})
 }
+
+func TestDryRunIsAFlag(t *testing.T) {
+	for value, want := range map[string]string{"true": "dry", "True": "dry", "false": "wet", "maybe": "InvalidParameterValue"} {
+		r, err := EC2().Parse(form("Action=X", "DryRun="+value))
+		got := "wet"
+		if e, ok := errors.AsType[*Error](err); ok {
+			got = e.Code
+		} else if r.DryRun {
+			got = "dry"
+		}
+		if got != want {
+			t.Errorf("DryRun=%s is %s, want %s", value, got, want)
+		}
+	}
+}

@@ -21,6 +21,9 @@ type Template struct {
 	Version      int64  `json:",omitempty"`
 	InstanceType string `json:",omitempty"`
 	FromSSM      bool   `json:",omitempty"` // its image is a Systems Manager parameter
+
+	Tagged     []string `json:",omitempty"` // the kinds of resources that it tags
+	HasProfile bool     `json:",omitempty"` // its instances have an instance profile
 }
 
 // Configuration is what a group launches from: exactly one of the three.
