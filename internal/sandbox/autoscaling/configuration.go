@@ -2,6 +2,7 @@ package autoscaling
 
 import (
 	"fmt"
+
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/autoscaling/group"
 )
