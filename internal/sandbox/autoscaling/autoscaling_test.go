@@ -519,9 +519,12 @@ func TestALaunchThatFailsIsAnActivity(t *testing.T) {
 	})
 }
 
+// raceDetector is whether the tests run under it.
+var raceDetector bool
+
 func TestTenThousandInstancesAreCheap(t *testing.T) {
-	if testing.Short() {
-		t.Skip("saves the state of ten thousand instances many times")
+	if testing.Short() || raceDetector {
+		t.Skip("saves the state of ten thousand instances many times, and measures memory")
 	}
 	serve(t, func(t *testing.T, s *scaling) {
 		tg := s.balanced(t)
