@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // cgroups is where an instance's thread has the cgroup2 hierarchy mounted, whatever the machine underneath uses.
@@ -32,6 +34,21 @@ func makeCgroup(instance string) (dir string, err error) {
 		return "", fmt.Errorf("make the control group of %s: %w", instance, err)
 	}
 	return dir, nil
+}
+
+// killCgroup kills all processes of a group and of those below. The group is
+// reached by its open directory, because other threads do not see its path.
+// Before Linux 5.14 it does nothing.
+func killCgroup(group *os.File) error {
+	fd, err := unix.Openat(int(group.Fd()), "cgroup.kill", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return &os.PathError{Op: "open", Path: filepath.Join(group.Name(), "cgroup.kill"), Err: err}
+	}
+	_, err = unix.Write(fd, []byte("1"))
+	return errors.Join(err, unix.Close(fd))
 }
 
 // removeCgroup kills what is left in a group and below, and removes it.

@@ -142,6 +142,9 @@ func container(ctx context.Context, spec Spec, group *os.File) *exec.Cmd {
 		"--resolv-conf=off",
 		"--timezone=off",
 	)
+	// unshare that is killed before its child asks to die with it would leave the child behind; the control
+	// group has them all.
+	command.Cancel = func() error { return errors.Join(killCgroup(group), command.Process.Kill()) }
 	command.Env = []string{"PATH=" + os.Getenv("PATH"), "TERM=vt220"}
 	command.Stdout, command.Stderr = spec.Console, spec.Console
 	command.SysProcAttr = &syscall.SysProcAttr{
