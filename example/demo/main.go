@@ -194,7 +194,7 @@ func startGroup(ctx context.Context, stage *rehearsal.Stage, box *rehearsal.Sand
 	if err != nil {
 		return rehearsal.Group{}, "", fmt.Errorf("bake hello %s: %w\n%s", before, err, output)
 	}
-	ami, err := bakedAMI(output)
+	ami, err := output.AMI()
 	if err != nil {
 		return rehearsal.Group{}, "", err
 	}

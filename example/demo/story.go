@@ -26,21 +26,9 @@ type story struct {
 	firstAMI                    string
 }
 
-// bakedAMI reads the AMI from packer's last lines, where it names artifacts.
-func bakedAMI(output rehearsal.Output) (string, error) {
-	for i := len(output.Lines) - 1; i >= 0; i-- {
-		if _, rest, ok := strings.Cut(output.Lines[i].Text, rehearsal.Region+":"); ok {
-			if ami := strings.TrimSpace(rest); strings.HasPrefix(ami, "ami-") {
-				return ami, nil
-			}
-		}
-	}
-	return "", fmt.Errorf("packer named no AMI:\n%s", output)
-}
-
 // tell prints the story. What AWS would know is asked of the sandbox.
 func (s story) tell(ctx context.Context, box *rehearsal.Sandbox) error {
-	ami, err := bakedAMI(s.output)
+	ami, err := s.output.AMI()
 	if err != nil {
 		return err
 	}
@@ -94,7 +82,7 @@ func (s story) judge(ctx context.Context, box *rehearsal.Sandbox) error {
 	if s.versionBefore != before || s.versionAfter != after {
 		errs = append(errs, fmt.Errorf("version %s answered before and %s after, want %s and %s", s.versionBefore, s.versionAfter, before, after))
 	}
-	ami, err := bakedAMI(s.output)
+	ami, err := s.output.AMI()
 	errs = append(errs, err)
 	running, err := box.RunningImages(ctx, groupName)
 	errs = append(errs, err)

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -187,18 +186,13 @@ func TestMainJob(t *testing.T) {
 	})
 }
 
-// amiIn reads the AMI from packer's list of artifacts.
 func amiIn(t *testing.T, output rehearsal.Output) string {
 	t.Helper()
-	for _, line := range slices.Backward(output.Lines) {
-		if _, rest, ok := strings.Cut(line.Text, rehearsal.Region+":"); ok {
-			if ami := strings.TrimSpace(rest); strings.HasPrefix(ami, "ami-") {
-				return ami
-			}
-		}
+	ami, err := output.AMI()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatalf("packer named no AMI:\n%s", output)
-	return ""
+	return ami
 }
 
 func describeImage(t *testing.T, box *rehearsal.Sandbox, ami string) ec2types.Image {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -70,6 +71,18 @@ func (o Output) Find(pattern string) []string {
 		}
 	}
 	return nil
+}
+
+// AMI is the one that packer names in its list of artifacts, at the end.
+func (o Output) AMI() (string, error) {
+	for _, line := range slices.Backward(o.Lines) {
+		if _, rest, ok := strings.Cut(line.Text, Region+":"); ok {
+			if ami := strings.TrimSpace(rest); strings.HasPrefix(ami, "ami-") {
+				return ami, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("packer named no AMI:\n%s", o)
 }
 
 // At is the time of the first line that matches; ok tells whether one does.
