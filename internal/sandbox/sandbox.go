@@ -106,7 +106,7 @@ func Open(ctx context.Context, options Options) (s *Sandbox, err error) {
 		return s, err
 	}
 	s.server = &http.Server{
-		Handler:           door.New(s.books, s.clock, s.log, s.services.apis()...),
+		Handler:           door.New(door.Config{Books: s.books, Clock: s.clock, Log: s.log, Services: s.services.apis()}),
 		ReadHeaderTimeout: time.Minute,
 	}
 	return s, nil

@@ -49,10 +49,18 @@ func (d *Door) chain() []step {
 	}
 }
 
-// New makes the door to the services. Log may be nil.
-func New(books *state.Books, clock *clock.Clock, log *calls.Log, services ...*api.Service) *Door {
-	d := &Door{services: map[string]*api.Service{}, books: books, clock: clock, log: log}
-	for _, s := range services {
+// Config is what a door is made of.
+type Config struct {
+	Books    *state.Books
+	Clock    *clock.Clock
+	Log      *calls.Log // may be nil
+	Services []*api.Service
+}
+
+// New makes the door to the services.
+func New(config Config) *Door {
+	d := &Door{services: map[string]*api.Service{}, books: config.Books, clock: config.Clock, log: config.Log}
+	for _, s := range config.Services {
 		d.services[s.Name] = s
 	}
 	d.serve = func(ctx context.Context, v *visit) (*wire.Response, error) {

@@ -199,7 +199,7 @@ func Config(t testing.TB, books *state.Books, clock *clock.Clock, services ...*a
 	t.Helper()
 	return aws.Config{
 		Region: Region, BaseEndpoint: aws.String("http://127.0.0.1"), RetryMaxAttempts: 1,
-		HTTPClient:  direct{door.New(books, clock, nil, services...)},
+		HTTPClient:  direct{door.New(door.Config{Books: books, Clock: clock, Services: services})},
 		Credentials: credentials.NewStaticCredentialsProvider("AKIATEST", "secret", ""),
 	}
 }

@@ -59,7 +59,7 @@ func Serve(t testing.TB, books *state.Books, clock *clock.Clock, services ...*ap
 // Server serves the services until the test ends.
 func Server(t testing.TB, books *state.Books, clock *clock.Clock, services ...*api.Service) *httptest.Server {
 	t.Helper()
-	server := httptest.NewServer(door.New(books, clock, nil, services...))
+	server := httptest.NewServer(door.New(door.Config{Books: books, Clock: clock, Services: services}))
 	t.Cleanup(server.Close)
 	return server
 }
