@@ -7,6 +7,7 @@ package acceptance
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,6 +19,8 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/acceptance/basedisk"
 	"github.com/immutable-server/packer-plugin-immutable/internal/rehearsal"
 )
+
+var soak = flag.Bool("soak", false, "run every seed and every point of failure, not a sample")
 
 // root is the top of the checkout.
 var root = func() string {
