@@ -354,6 +354,42 @@ func TestARefreshGoesOnAfterARestart(t *testing.T) {
 	})
 }
 
+func TestNothingIsUnhealthyForARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		s := open(t, dir, nil)
+		tg := s.balanced(t)
+		s.group(t, 2, func(in *as.CreateAutoScalingGroupInput) {
+			in.TargetGroupARNs, in.HealthCheckType = []string{tg}, new("ELB")
+		})
+		s.start(t, &types.RefreshPreferences{MinHealthyPercentage: new(int32(100)), MaxHealthyPercentage: new(int32(200)), InstanceWarmup: new(int32(600))})
+		time.Sleep(time.Minute)
+		before := s.describe(t).Instances
+		s.close()
+		time.Sleep(3 * time.Hour) // longer than a refresh may go without headway
+
+		s = open(t, dir, s.fleet)
+		defer s.close()
+		say := func(h elbv2.Health) {
+			for _, i := range before {
+				s.plane.Tell(*i.InstanceId, h)
+			}
+		}
+		say(elbv2.Health{State: elbv2.Unhealthy, Reason: "Target.FailedHealthChecks", Description: "Health checks failed"})
+		time.Sleep(45 * time.Second) // they boot
+		say(elbv2.Health{})
+		time.Sleep(time.Minute)
+		for i, now := range s.describe(t).Instances {
+			if *now.InstanceId != *before[i].InstanceId || *now.HealthStatus != "Healthy" {
+				t.Errorf("instance %d = %s %s, want %s, healthy", i, *now.InstanceId, *now.HealthStatus, *before[i].InstanceId)
+			}
+		}
+		if r := s.ended(t, nothing); r.Status != types.InstanceRefreshStatusSuccessful {
+			t.Errorf("refresh = %s (%s), want Successful", r.Status, *r.StatusReason)
+		}
+	})
+}
+
 func TestInstancesOfAGroup(t *testing.T) {
 	serve(t, func(t *testing.T, s *scaling) {
 		ctx, by := t.Context(), new(name)

@@ -140,6 +140,7 @@ func (s *Service) pace() group.Pace {
 		Check:    max(least, s.clock.Interval(time.Minute)),
 		Retry:    max(least/10, s.clock.Interval(15*time.Second)),
 		Patience: s.clock.Interval(time.Hour),
+		Reboot:   time.Minute, // machines boot in real time, whatever the scale
 		Scale:    s.clock.Interval,
 	}
 }

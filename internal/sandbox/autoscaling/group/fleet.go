@@ -76,6 +76,7 @@ type Pace struct {
 	Check    time.Duration // between two health checks of an instance in service
 	Retry    time.Duration // from a launch that failed to the next
 	Patience time.Duration // a refresh goes on without headway; AWS: one hour
+	Reboot   time.Duration // the longest that instances boot after the group was read
 	Scale    func(time.Duration) time.Duration
 }
 

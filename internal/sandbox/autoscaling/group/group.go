@@ -54,6 +54,7 @@ type Group struct {
 	byID   map[string]*Activity // those that are not over
 	recent string               // a member that was lately seen on its way
 	wake   time.Time            // when to step again, beside the agenda
+	woken  time.Time            // when the group was read, with members that boot
 }
 
 // Zone is where a group launches.
@@ -89,10 +90,24 @@ const (
 )
 
 // Wake makes a group that was just made, or read from its JSON, ready to step.
+//
+// Instances that were in service when the sandbox ended boot now, and their load
+// balancers begin to ask them: they come into service once more, with all of
+// their grace and warm-up. Nor does the time in which nothing ran count against
+// an active refresh.
 func (g *Group) Wake(now time.Time) {
 	if g.Members == nil {
 		g.Members = map[string]*Member{}
 	}
+	if len(g.Members) > 0 {
+		g.woken = now
+	}
+	for _, m := range g.Members {
+		if m.Lifecycle == InService {
+			m.Entered, m.Ready = now, false
+		}
+	}
+	g.headway(now)
 	g.tally = tally{zones: map[string]int{}}
 	g.agenda = nil
 	g.sick = nil

@@ -461,6 +461,39 @@ func TestCheckpointsAndBakeTime(t *testing.T) {
 	}
 }
 
+func TestACheckpointKeepsWhatWasLaunched(t *testing.T) {
+	w := newWorld()
+	g := w.group(t, 4)
+	p := preferences(100, new(110))
+	p.Checkpoints, p.CheckpointDelay = []int{50, 100}, 1800
+	desired := version("2")
+	r := g.StartRefresh(&desired, p, w.now)
+	w.ended(t, g, nil)
+	if r.Status != RefreshSuccessful || w.n != 8 {
+		t.Errorf("%s with %d launches, want Successful with one for each of the 4 that there were", r.Status, w.n-4)
+	}
+}
+
+func TestASuspendedRefreshKeepsWhatWasLaunched(t *testing.T) {
+	w := newWorld()
+	g := w.group(t, 3)
+	p := preferences(100, new(200))
+	p.Warmup = new(60)
+	desired := version("2")
+	r := g.StartRefresh(&desired, p, w.now)
+	w.until(t, g, func() bool { return g.tally.capacity == 6 })
+	g.Suspended = []string{ProcessInstanceRefresh}
+	start := w.now
+	w.until(t, g, func() bool { return w.now.Sub(start) > 3*time.Hour })
+	if n := versions(g); n[1] != 3 || n[2] != 3 || r.Status != RefreshInProgress {
+		t.Errorf("while it is suspended: %s with %v, want InProgress with 3 and 3", r.Status, n)
+	}
+	g.Suspended = nil
+	if w.ended(t, g, nil); r.Status != RefreshSuccessful || versions(g)[2] != 3 {
+		t.Errorf("%s with %v, want Successful with 3 of version 2", r.Status, versions(g))
+	}
+}
+
 func TestProtectedInstances(t *testing.T) {
 	for way, want := range map[Way]RefreshStatus{WayWait: RefreshFailed, WayIgnore: RefreshSuccessful, WayTake: RefreshSuccessful} {
 		t.Run(string(way), func(t *testing.T) {

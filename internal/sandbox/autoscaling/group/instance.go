@@ -68,8 +68,7 @@ func (g *Group) lookInService(w World, m *Member, now time.Time) {
 			continue
 		}
 		healthy = false
-		graced := m.Entered.Add(w.Pace.seconds(g.Grace))
-		if state == targetUnhealthy && g.HealthCheckELB && checking && !now.Before(graced) {
+		if state == targetUnhealthy && g.HealthCheckELB && checking && !g.graced(w, m, now) {
 			g.sicken(m, sickELB)
 		}
 	}
@@ -94,6 +93,16 @@ func (g *Group) lookInService(w World, m *Member, now time.Time) {
 		}
 	}
 	g.agenda.set(m, next)
+}
+
+// graced is whether a member is not to be judged by its load balancers yet.
+func (g *Group) graced(w World, m *Member, now time.Time) bool {
+	return now.Before(m.Entered.Add(w.Pace.seconds(g.Grace))) || g.rebooting(w, now)
+}
+
+// rebooting is whether members may not have come back yet since the group was read.
+func (g *Group) rebooting(w World, now time.Time) bool {
+	return now.Before(g.woken.Add(w.Pace.Reboot))
 }
 
 // sicken marks a member for replacement.

@@ -28,6 +28,10 @@ func (g *Group) replace(ctx context.Context, w World, r *Refresh, now time.Time)
 		most = floor(g.Desired, *r.MaxHealthy)
 	}
 	paused := holding || g.suspended(ProcessInstanceRefresh) || g.suspended(ProcessTerminate)
+	if g.rebooting(w, now) && t.ready < t.capacity {
+		paused = true // those that are not ready are not there to be replaced
+		g.wakeAt(g.woken.Add(w.Pace.Reboot))
+	}
 	left := func() int { // outdated members that may be taken before the next checkpoint
 		if paused {
 			return 0
@@ -53,8 +57,10 @@ func (g *Group) replace(ctx context.Context, w World, r *Refresh, now time.Time)
 	}
 
 	switch n := g.Desired - t.capacity + left(); {
+	case n < 0 && paused: // there are more while some are replaced, and these go when it goes on
+		g.shrink(ctx, w, t.current-g.Desired, current, now)
 	case n < 0:
-		g.shrink(ctx, w, -n, func(m *Member) bool { return !m.Outdated }, now)
+		g.shrink(ctx, w, -n, current, now)
 	case r.Rollback == nil && t.capacity < g.Desired && t.outdated == 0 && t.leaving == 0:
 		g.grow(ctx, w, n, now) // a scale-out; nothing is left to replace
 	default:
@@ -67,6 +73,9 @@ func (g *Group) replace(ctx context.Context, w World, r *Refresh, now time.Time)
 	}
 	g.judge(w, r, holding, now)
 }
+
+// current is whether a member is not to be replaced.
+func current(m *Member) bool { return !m.Outdated }
 
 // guarded is how many outdated members the refresh has to leave alone for now.
 func (g *Group) guarded(r *Refresh) int {
@@ -137,7 +146,7 @@ func (g *Group) goal(w World, r *Refresh, now time.Time) (goal int, holding bool
 		r.Moved = now
 		r.Checkpoint++
 		return g.goal(w, r, now)
-	case !last && g.tally.done >= goal && g.tally.leaving == 0:
+	case !last && g.tally.done >= goal && g.tally.leaving == 0 && g.tally.capacity <= g.Desired:
 		r.Until = now.Add(w.Pace.seconds(r.CheckpointDelay))
 		r.Reason = "Waiting at a checkpoint before continuing."
 		return g.goal(w, r, now)
@@ -186,6 +195,8 @@ func (g *Group) judge(w World, r *Refresh, holding bool, now time.Time) {
 	case !now.Before(r.Start.Add(w.Pace.seconds(int(longest / time.Second)))):
 		g.fail(r, "The instance refresh has run for the longest time that it can, which is 14 days.", now)
 	case holding || parting:
+	case g.suspended(ProcessInstanceRefresh): // it is paused, not stuck
+		r.Moved = now
 	case !now.Before(end):
 		g.fail(r, "Instances could not be replaced within one hour. "+r.Reason, now)
 	default:
