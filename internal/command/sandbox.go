@@ -12,6 +12,7 @@ import (
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/fault"
 )
 
 // sandboxFlags are the flags of the sandbox command.
@@ -20,6 +21,8 @@ type sandboxFlags struct {
 	machines, profile, callLog, readyAt string
 	timeScale                           float64
 	launchConfigurations                bool
+	faults                              []fault.Rule
+	seed                                uint64
 }
 
 // Sandbox serves a local AWS until ctx ends.
@@ -50,6 +53,12 @@ func parseSandboxFlags(args []string, stderr io.Writer) (*sandboxFlags, int) {
 	set.BoolVar(&f.launchConfigurations, "launch-configurations", false, "let launch configurations be made, as in accounts from before 2024-10-01")
 	set.StringVar(&f.callLog, "call-log", "", "`file` that gets every call as a line of JSON (default: none)")
 	set.StringVar(&f.readyAt, "ready-file", "", "`file` that gets the sandbox's URL once it is ready (default: none)")
+	set.Func("fault", "`rule` of which calls go wrong, such as 'ec2:*,kind=throttle,rate=0.2'; may be repeated, and the first that strikes decides", func(text string) error {
+		rule, err := fault.Parse(text)
+		f.faults = append(f.faults, rule)
+		return err
+	})
+	set.Uint64Var(&f.seed, "seed", 1, "`number` that picks the calls which faults strike")
 	if err := set.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil, 0
@@ -74,7 +83,8 @@ func (f *sandboxFlags) run(ctx context.Context, stdout, stderr io.Writer) (err e
 		Listen: f.listen, StateDir: f.state, BaseDisk: f.baseDisk, Regions: strings.Split(f.regions, ","),
 		Machines: sandbox.Machines(f.machines), Profile: clock.Profile(f.profile), TimeScale: f.timeScale,
 		LaunchConfigurations: f.launchConfigurations,
-		Report:               func(err error) { fmt.Fprintf(stderr, "sandbox: %v\n", err) },
+		Faults:               f.faults, Seed: f.seed,
+		Report: func(err error) { fmt.Fprintf(stderr, "sandbox: %v\n", err) },
 	}
 	if f.readyAt != "" {
 		// Nobody may take an earlier sandbox's for this one's.

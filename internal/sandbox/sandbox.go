@@ -6,6 +6,7 @@
 //
 //	door       where calls come in; what happens to every call
 //	calls      the call log
+//	fault      which calls go wrong
 //	api, wire  how operations are registered; the protocols
 //	state      what the sandbox knows, under one lock, and its files
 //	storage    snapshots and volumes; block stores their blocks
@@ -31,6 +32,7 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/calls"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/door"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/fault"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
 )
 
@@ -50,8 +52,10 @@ type Options struct {
 	// LaunchConfigurations lets them be made, as in accounts from before
 	// 2024-10-01.
 	LaunchConfigurations bool
-	CallLog              io.Writer   // gets a line of JSON for each call; may be nil
-	Report               func(error) // gets what fails in the background
+	CallLog              io.Writer    // gets a line of JSON for each call; may be nil
+	Faults               []fault.Rule // which calls go wrong
+	Seed                 uint64       // picks the calls that they strike
+	Report               func(error)  // gets what fails in the background
 }
 
 // Machines says what instances are.
@@ -105,11 +109,32 @@ func Open(ctx context.Context, options Options) (s *Sandbox, err error) {
 	if err := s.seed(ctx, options); err != nil {
 		return s, err
 	}
+	faults, err := s.faults(options)
+	if err != nil {
+		return s, err
+	}
 	s.server = &http.Server{
-		Handler:           door.New(door.Config{Books: s.books, Clock: s.clock, Log: s.log, Services: s.services.apis()}),
+		Handler:           door.New(door.Config{Books: s.books, Clock: s.clock, Log: s.log, Faults: faults, Services: s.services.apis()}),
 		ReadHeaderTimeout: time.Minute,
 	}
+	s.server.RegisterOnShutdown(faults.Stop)
 	return s, nil
+}
+
+// faults checks the rules against what the sandbox serves.
+func (s *Sandbox) faults(options Options) (*fault.Faults, error) {
+	var operations []string
+	for _, service := range s.services.apis() {
+		for _, operation := range service.Operations() {
+			operations = append(operations, service.Name+":"+operation)
+		}
+	}
+	for _, rule := range options.Faults {
+		if err := rule.Check(operations); err != nil {
+			return nil, err
+		}
+	}
+	return fault.New(options.Seed, options.Faults...), nil
 }
 
 // listen listens on a loopback address only: the sandbox trusts every caller.

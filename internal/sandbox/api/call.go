@@ -30,6 +30,7 @@ type Call struct {
 	Principal string // access key id
 	RequestID string
 	Now       time.Time
+	Fault     string // the rule that makes the call go wrong, if any
 
 	Actions []Action // what the caller must be permitted; the operation itself first
 

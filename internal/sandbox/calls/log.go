@@ -25,9 +25,10 @@ type Line struct {
 	Actions   []api.Action `json:"actions,omitempty"` // what the caller must be permitted
 	Agent     string       `json:"agent"`
 	RequestID string       `json:"request_id"`
-	Status    int          `json:"status"`
+	Status    int          `json:"status"`          // 0 when nothing was answered
 	Error     string       `json:"error,omitempty"` // AWS's code
 	Message   string       `json:"message,omitempty"`
+	Fault     string       `json:"fault,omitempty"` // the rule that made the call go wrong
 	Millis    float64      `json:"ms"`
 }
 
@@ -54,7 +55,7 @@ func (l *Log) Add(c *api.Call, r *http.Request, status int, err error, took time
 	line := Line{
 		Time: c.Now, Service: c.Service, Operation: c.Operation, Region: c.Region, Principal: c.Principal,
 		Actions: c.Actions, Agent: r.UserAgent(), RequestID: c.RequestID, Status: status,
-		Millis: float64(took.Microseconds()) / 1e3,
+		Fault: c.Fault, Millis: float64(took.Microseconds()) / 1e3,
 	}
 	if err != nil {
 		line.Message = err.Error()

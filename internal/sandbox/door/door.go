@@ -15,6 +15,7 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/calls"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/fault"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
 )
@@ -25,14 +26,25 @@ type Door struct {
 	books    *state.Books
 	clock    *clock.Clock
 	log      *calls.Log
+	faults   *fault.Faults
 	serve    handler
 }
 
 // visit is a call on its way through the door.
 type visit struct {
 	*api.Call
+	http    *http.Request
 	service *api.Service
 	request *wire.Request
+	deliver delivery
+}
+
+// delivery sends a response to the client.
+type delivery func(http.ResponseWriter, *wire.Response)
+
+// whole is the delivery of all calls but those that are made to go wrong.
+func whole(w http.ResponseWriter, response *wire.Response) {
+	_ = response.WriteTo(w) // who has hung up does not want the answer
 }
 
 type handler func(context.Context, *visit) (*wire.Response, error)
@@ -46,6 +58,7 @@ type step func(next handler) handler
 func (d *Door) chain() []step {
 	return []step{
 		catch,
+		d.misfortune,
 	}
 }
 
@@ -53,13 +66,14 @@ func (d *Door) chain() []step {
 type Config struct {
 	Books    *state.Books
 	Clock    *clock.Clock
-	Log      *calls.Log // may be nil
+	Log      *calls.Log    // may be nil
+	Faults   *fault.Faults // may be nil
 	Services []*api.Service
 }
 
 // New makes the door to the services.
 func New(config Config) *Door {
-	d := &Door{services: map[string]*api.Service{}, books: config.Books, clock: config.Clock, log: config.Log}
+	d := &Door{services: map[string]*api.Service{}, books: config.Books, clock: config.Clock, log: config.Log, faults: config.Faults}
 	for _, s := range config.Services {
 		d.services[s.Name] = s
 	}
@@ -76,16 +90,16 @@ func New(config Config) *Door {
 // ServeHTTP answers one request.
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
-	call := api.NewCall(d.books)
-	call.RequestID, call.Now = api.NewUUID(), d.clock.Now()
-	protocol, response, err := d.answer(r, call)
+	v := &visit{Call: api.NewCall(d.books), http: r, deliver: whole}
+	v.RequestID, v.Now = api.NewUUID(), d.clock.Now()
+	protocol, response, err := d.answer(v)
 	if err != nil {
-		response = protocol.EncodeError(call.RequestID, err)
+		response = protocol.EncodeError(v.RequestID, err)
 		drain(r)
 	}
 	// The log first: who has got the answer finds the call in the log.
-	d.log.Add(call, r, response.Status, err, time.Since(begin))
-	_ = response.WriteTo(w) // who has hung up does not want the answer
+	d.log.Add(v.Call, r, response.Status, err, time.Since(begin))
+	v.deliver(w, response)
 }
 
 // longest is more than any request that is answered.
@@ -99,7 +113,8 @@ func drain(r *http.Request) {
 
 // answer carries a request out. The protocol, in which an error is to be
 // said, is never nil.
-func (d *Door) answer(r *http.Request, call *api.Call) (wire.Protocol, *wire.Response, error) {
+func (d *Door) answer(v *visit) (wire.Protocol, *wire.Response, error) {
+	r := v.http
 	if err := checkHost(r); err != nil {
 		return guess(r), nil, err
 	}
@@ -107,17 +122,17 @@ func (d *Door) answer(r *http.Request, call *api.Call) (wire.Protocol, *wire.Res
 	if err != nil {
 		return guess(r), nil, err
 	}
-	call.Principal, call.Region = scope.accessKey, scope.region
+	v.Principal, v.Region = scope.accessKey, scope.region
 	service, ok := d.services[scope.service]
 	if !ok {
 		return guess(r), nil, wire.Errorf("UnknownService", "The sandbox does not serve %s", scope.service).With(http.StatusNotFound)
 	}
-	request, err := service.Protocol.Parse(r)
-	if err != nil {
+	v.service = service
+	if v.request, err = service.Protocol.Parse(r); err != nil {
 		return service.Protocol, nil, err
 	}
-	call.Begin(service.Name, request.Operation)
-	response, err := d.serve(r.Context(), &visit{Call: call, service: service, request: request})
+	v.Begin(service.Name, v.request.Operation)
+	response, err := d.serve(r.Context(), v)
 	return service.Protocol, response, err
 }
 

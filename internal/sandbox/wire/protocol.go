@@ -50,14 +50,20 @@ func newResponse(status int, contentType string, body []byte) *Response {
 
 // WriteTo sends the response.
 func (r *Response) WriteTo(w http.ResponseWriter) error {
+	r.WriteHead(w)
+	_, err := w.Write(r.Body)
+	return err
+}
+
+// WriteHead sends the status and the headers, and with them the length of the
+// body, which the caller sends.
+func (r *Response) WriteHead(w http.ResponseWriter) {
 	header := w.Header()
 	for name, values := range r.Header {
 		header[name] = values
 	}
 	header.Set("Content-Length", fmt.Sprint(len(r.Body)))
 	w.WriteHeader(r.Status)
-	_, err := w.Write(r.Body)
-	return err
 }
 
 // maxBody is the longest request that is read into memory. AWS's own limits

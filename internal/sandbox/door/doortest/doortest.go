@@ -59,7 +59,13 @@ func Serve(t testing.TB, books *state.Books, clock *clock.Clock, services ...*ap
 // Server serves the services until the test ends.
 func Server(t testing.TB, books *state.Books, clock *clock.Clock, services ...*api.Service) *httptest.Server {
 	t.Helper()
-	server := httptest.NewServer(door.New(door.Config{Books: books, Clock: clock, Services: services}))
+	return ServerOf(t, door.Config{Books: books, Clock: clock, Services: services})
+}
+
+// ServerOf serves a door until the test ends.
+func ServerOf(t testing.TB, config door.Config) *httptest.Server {
+	t.Helper()
+	server := httptest.NewServer(door.New(config))
 	t.Cleanup(server.Close)
 	return server
 }

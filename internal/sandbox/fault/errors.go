@@ -1,0 +1,58 @@
+package fault
+
+import (
+	"net/http"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
+)
+
+// Err is the error that a service answers when it is struck by the rule; nil
+// for kinds that are not answers.
+func (r Rule) Err(service, operation string) error {
+	switch r.Kind {
+	case Throttle:
+		return Throttled(service, operation)
+	case Error:
+		return internal(service)
+	case Unavailable:
+		return wire.Errorf("ServiceUnavailable", "The request has failed due to a temporary failure of the server.").With(http.StatusServiceUnavailable)
+	}
+	return nil
+}
+
+// Throttled is how a service says that it is called too often:
+// https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html, the
+// models of EBS direct, and
+// https://docs.aws.amazon.com/autoscaling/ec2/APIReference/CommonErrors.html.
+func Throttled(service, operation string) error {
+	switch service {
+	case "ec2":
+		return wire.Errorf("RequestLimitExceeded", "Request limit exceeded.").With(http.StatusServiceUnavailable)
+	case "ebs":
+		reason := "ACCOUNT_THROTTLED"
+		if operation == "PutSnapshotBlock" || operation == "GetSnapshotBlock" {
+			reason = "RESOURCE_LEVEL_THROTTLE"
+		}
+		return wire.Errorf("RequestThrottledException", "The number of API requests has exceeded the maximum allowed API request throttling limit.").Because(reason)
+	case "ssm":
+		return wire.Errorf("ThrottlingException", "Rate exceeded")
+	}
+	return wire.Errorf("Throttling", "Rate exceeded")
+}
+
+// internal is how a service says that it failed:
+// https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html#api-error-codes-table-server,
+// the models of EBS direct and of SSM, and the errors common to the query
+// services.
+func internal(service string) error {
+	code := "InternalFailure"
+	switch service {
+	case "ec2":
+		code = "InternalError"
+	case "ebs":
+		code = "InternalServerException"
+	case "ssm":
+		code = "InternalServerError"
+	}
+	return wire.Errorf(code, "An internal error has occurred.").With(http.StatusInternalServerError)
+}
