@@ -1,0 +1,38 @@
+package acceptance
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/rehearsal"
+)
+
+// states starts a sandbox whose instances are only states, and in which all
+// waiting, AWS's own too, takes the given part of its time. It ends with the
+// test and leaves nothing.
+func states(t *testing.T, scale string) (*rehearsal.Stage, *rehearsal.Sandbox) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts a sandbox")
+	}
+	stage, err := rehearsal.NewStage(t.TempDir(), filepath.Join(root, "packer-plugin-immutable"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.WithoutCancel(t.Context()) // it is needed until the test has cleaned up
+	box, err := stage.Start(ctx, "--machines", "none", "--profile", "typical", "--time-scale", scale)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := box.Stop(); err != nil {
+			t.Error(err)
+		}
+		if left, err := stage.Leftovers(ctx); err != nil || len(left) > 0 {
+			t.Errorf("left behind (%v):\n  %s", err, strings.Join(left, "\n  "))
+		}
+	})
+	return stage, box
+}
