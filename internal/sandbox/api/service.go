@@ -12,7 +12,8 @@ import (
 
 // Service is one of AWS's services: a protocol and its operations.
 type Service struct {
-	Name     string // in credential scopes, ARNs and IAM actions
+	Name     string // in ARNs and IAM actions
+	Scope    string // in credential scopes; as Name, but for cloudwatch
 	Protocol wire.Protocol
 
 	operations map[string]operation
@@ -23,7 +24,7 @@ type operation func(context.Context, *Call, *wire.Request) (*wire.Response, erro
 
 // NewService makes a service without operations.
 func NewService(name string, protocol wire.Protocol) *Service {
-	return &Service{Name: name, Protocol: protocol, operations: map[string]operation{}}
+	return &Service{Name: name, Scope: name, Protocol: protocol, operations: map[string]operation{}}
 }
 
 // Handler carries out one operation. It is called with the books held.
@@ -52,7 +53,7 @@ func Register[In, Out any](s *Service, name string, handle Handler[In, Out]) {
 		if err != nil {
 			return nil, err
 		}
-		return s.Protocol.Encode(name, c.RequestID, out), nil
+		return r.Protocol.Encode(name, c.RequestID, out), nil
 	}
 }
 
@@ -74,7 +75,7 @@ func (s *Service) Operations() []string { return slices.Sorted(maps.Keys(s.opera
 func (s *Service) Do(ctx context.Context, c *Call, r *wire.Request) (*wire.Response, error) {
 	operation, ok := s.operations[r.Operation]
 	if !ok {
-		return nil, s.Protocol.UnknownOperation(r.Operation)
+		return nil, r.Protocol.UnknownOperation(r.Operation)
 	}
 	return operation(ctx, c, r)
 }

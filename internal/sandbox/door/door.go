@@ -75,7 +75,7 @@ type Config struct {
 func New(config Config) *Door {
 	d := &Door{services: map[string]*api.Service{}, books: config.Books, clock: config.Clock, log: config.Log, faults: config.Faults}
 	for _, s := range config.Services {
-		d.services[s.Name] = s
+		d.services[s.Scope] = s
 	}
 	d.serve = func(ctx context.Context, v *visit) (*wire.Response, error) {
 		return v.service.Do(ctx, v.Call, v.request)
@@ -133,7 +133,7 @@ func (d *Door) answer(v *visit) (wire.Protocol, *wire.Response, error) {
 	}
 	v.Begin(service.Name, v.request.Operation)
 	response, err := d.serve(r.Context(), v)
-	return service.Protocol, response, err
+	return v.request.Protocol, response, err
 }
 
 // guess chooses a protocol to say an error in when the service is not known.

@@ -24,7 +24,7 @@ func (p jsonProtocol) Parse(r *http.Request) (*Request, error) {
 		return nil, err
 	}
 	operation, _ := strings.CutPrefix(r.Header.Get("X-Amz-Target"), p.target+".")
-	return &Request{Operation: operation, decode: func(in any) error {
+	return &Request{Protocol: p, Operation: operation, decode: func(in any) error {
 		tree, err := jsonTree(body)
 		if err == nil {
 			err = decodeStruct(reflect.ValueOf(in).Elem(), tree, "")

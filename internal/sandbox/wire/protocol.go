@@ -25,6 +25,7 @@ type Protocol interface {
 
 // Request is a parsed request.
 type Request struct {
+	Protocol  Protocol // in which it was made, and is to be answered
 	Operation string
 	DryRun    bool // only EC2 has it
 	decode    func(in any) error

@@ -18,7 +18,7 @@ func (p query) Parse(r *http.Request) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Request{Operation: form.Get("Action"), decode: func(in any) error {
+	return &Request{Protocol: p, Operation: form.Get("Action"), decode: func(in any) error {
 		tree, err := formTree(form, "member")
 		if err == nil {
 			err = decodeStruct(reflect.ValueOf(in).Elem(), tree, "")

@@ -75,12 +75,12 @@ func (p rest) Parse(r *http.Request) (*Request, error) {
 	}
 	for _, route := range p.routes {
 		if values, ok := route.match(r.Method, path); ok {
-			return &Request{Operation: route.operation, decode: func(in any) error {
+			return &Request{Protocol: p, Operation: route.operation, decode: func(in any) error {
 				return restMisfit(decodeREST(reflect.ValueOf(in).Elem(), r, values))
 			}}, nil
 		}
 	}
-	return &Request{Operation: r.Method + " " + r.URL.Path}, nil
+	return &Request{Protocol: p, Operation: r.Method + " " + r.URL.Path}, nil
 }
 
 // decodeREST fills v from the places that its fields are bound to; those
