@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"regexp"
 	"slices"
 )
 
@@ -31,6 +32,7 @@ type ebsDevice struct {
 type volumeType struct {
 	least, most                     int // GiB
 	leastIops, mostIops             int // where they can be chosen
+	iopsPerGiB                      int // at the most, where they can be chosen
 	iopsNeeded                      bool
 	leastThroughput, mostThroughput int // MiB/s, where it can be chosen
 }
@@ -38,12 +40,21 @@ type volumeType struct {
 var volumeTypes = map[string]volumeType{
 	"standard": {least: 1, most: 1024},
 	"gp2":      {least: 1, most: 16384},
-	"gp3":      {least: 1, most: 65536, leastIops: 3000, mostIops: 80000, leastThroughput: 125, mostThroughput: 2000},
-	"io1":      {least: 4, most: 16384, leastIops: 100, mostIops: 64000, iopsNeeded: true},
-	"io2":      {least: 4, most: 65536, leastIops: 100, mostIops: 256000, iopsNeeded: true},
+	"gp3":      {least: 1, most: 65536, leastIops: 3000, mostIops: 80000, iopsPerGiB: 500, leastThroughput: 125, mostThroughput: 2000},
+	"io1":      {least: 4, most: 16384, leastIops: 100, mostIops: 64000, iopsPerGiB: 50, iopsNeeded: true},
+	"io2":      {least: 4, most: 65536, leastIops: 100, mostIops: 256000, iopsPerGiB: 1000, iopsNeeded: true},
 	"sc1":      {least: 125, most: 16384},
 	"st1":      {least: 125, most: 16384},
 }
+
+// throughputPerIops is how many MiB/s a gp3 volume may have for each of its IOPS.
+const throughputPerIops = 0.25
+
+// deviceName is what a device may be called: /dev/sd[a-z], /dev/sda1,
+// /dev/xvd[a-z] and /dev/xvd[a-d][a-z], also without /dev/. Only paravirtual
+// instances, which there are none of here, have partitions for devices
+// (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html).
+var deviceName = regexp.MustCompile(`^(/dev/)?(sd[a-z]|sda1|xvd[a-d]?[a-z])$`)
 
 // volumeSpec is a volume as it is to be made.
 type volumeSpec struct {
@@ -58,14 +69,13 @@ type volumeSpec struct {
 // spec completes what was asked for a volume: the type's defaults, and at
 // least the snapshot's size.
 func (e ebsDevice) spec(fromSnapshot string, snapshotSize int) (volumeSpec, error) {
-	kind := e.VolumeType
-	if kind == "" {
-		kind = "gp2"
+	if e.VolumeType == "" {
+		e.VolumeType = "gp2"
 	}
-	rules, known := volumeTypes[kind]
-	if !known {
-		return volumeSpec{}, invalidValue(kind, "volumeType", "Expected one of 'standard', 'gp2', 'gp3', 'io1', 'io2', 'sc1', 'st1'.")
+	if err := e.check(); err != nil {
+		return volumeSpec{}, err
 	}
+	kind, rules := e.VolumeType, volumeTypes[e.VolumeType]
 	size := snapshotSize
 	if e.VolumeSize != nil {
 		size = *e.VolumeSize
@@ -86,7 +96,19 @@ func (e ebsDevice) spec(fromSnapshot string, snapshotSize int) (volumeSpec, erro
 	case "gp3":
 		spec.Iops, spec.Throughput = max(spec.Iops, rules.leastIops), max(spec.Throughput, rules.leastThroughput)
 	}
-	return spec, nil
+	return spec, spec.inProportion(rules)
+}
+
+// inProportion refuses more IOPS than the size allows, or more throughput than
+// the IOPS do. What every volume of the type has is always allowed.
+func (s volumeSpec) inProportion(rules volumeType) error {
+	if most := rules.iopsPerGiB; most > 0 && s.Iops > rules.leastIops && s.Iops > most*s.Size {
+		return fail("InvalidParameterValue", "Iops to volume size ratio of %f is too high; maximum is %d", float64(s.Iops)/float64(s.Size), most)
+	}
+	if ratio := float64(s.Throughput) / float64(max(s.Iops, 1)); s.Throughput > rules.leastThroughput && ratio > throughputPerIops {
+		return fail("InvalidParameterValue", "Throughput (MiBps) to iops ratio of %f is too high; maximum is %f MiBps per iops", ratio, throughputPerIops)
+	}
+	return nil
 }
 
 // checkDevices refuses mappings that are wrong whatever they are used for.
@@ -95,6 +117,9 @@ func checkDevices(devices []blockDevice) error {
 	for _, device := range devices {
 		if device.DeviceName == "" {
 			return fail("MissingParameter", "The request must contain the parameter deviceName in a block device mapping")
+		}
+		if !deviceName.MatchString(device.DeviceName) {
+			return fail("InvalidBlockDeviceMapping", "Invalid device name %s", device.DeviceName)
 		}
 		if slices.Contains(names, device.DeviceName) {
 			return fail("InvalidBlockDeviceMapping", "The device '%s' is used in more than one block-device mapping", device.DeviceName)
@@ -112,30 +137,31 @@ func checkDevices(devices []blockDevice) error {
 	return nil
 }
 
+// check refuses what is wrong whichever volume it is. Where no type is given it
+// may be an image's, so that only spec can tell whether the rest fits it.
 func (e ebsDevice) check() error {
-	if e.VolumeType == "" && e.Iops == nil && e.Throughput == nil {
+	if e.KmsKeyId != "" && !orZero(e.Encrypted) {
+		return fail("InvalidParameterDependency", "The parameter KmsKeyId requires the parameter Encrypted to be set.")
+	}
+	if e.VolumeType == "" {
 		return nil
 	}
-	kind := e.VolumeType
-	if kind == "" {
-		kind = "gp2"
-	}
-	rules, known := volumeTypes[kind]
+	rules, known := volumeTypes[e.VolumeType]
 	switch {
 	case !known:
-		return invalidValue(kind, "volumeType", "Expected one of 'standard', 'gp2', 'gp3', 'io1', 'io2', 'sc1', 'st1'.")
+		return invalidValue(e.VolumeType, "volumeType", "Expected one of 'standard', 'gp2', 'gp3', 'io1', 'io2', 'sc1', 'st1'.")
 	case e.Iops == nil && rules.iopsNeeded:
-		return fail("MissingParameter", "The parameter iops must be specified for %s volumes.", kind)
+		return fail("MissingParameter", "The parameter iops must be specified for %s volumes.", e.VolumeType)
 	case e.Iops != nil && rules.mostIops == 0:
-		return fail("InvalidParameterCombination", "The parameter iops is not supported for %s volumes.", kind)
-	case e.Iops != nil && (*e.Iops < rules.leastIops || *e.Iops > rules.mostIops):
-		return fail("InvalidParameterValue", "Volume iops of %d is invalid for volume type %s; it must be from %d to %d.", *e.Iops, kind, rules.leastIops, rules.mostIops)
+		return fail("InvalidParameterCombination", "The parameter iops is not supported for %s volumes.", e.VolumeType)
+	case e.Iops != nil && *e.Iops < rules.leastIops:
+		return fail("InvalidParameterValue", "Volume iops of %d is too low; minimum is %d.", *e.Iops, rules.leastIops)
+	case e.Iops != nil && *e.Iops > rules.mostIops:
+		return fail("InvalidParameterValue", "Volume iops of %d is too high; maximum is %d.", *e.Iops, rules.mostIops)
 	case e.Throughput != nil && rules.mostThroughput == 0:
-		return fail("InvalidParameterCombination", "The parameter throughput is not supported for %s volumes.", kind)
+		return fail("InvalidParameterCombination", "The parameter throughput is not supported for %s volumes.", e.VolumeType)
 	case e.Throughput != nil && (*e.Throughput < rules.leastThroughput || *e.Throughput > rules.mostThroughput):
-		return fail("InvalidParameterValue", "Throughput of %d is invalid for volume type %s; it must be from %d to %d MiB/s.", *e.Throughput, kind, rules.leastThroughput, rules.mostThroughput)
-	case e.KmsKeyId != "" && !orZero(e.Encrypted):
-		return fail("InvalidParameterDependency", "The parameter KmsKeyId requires the parameter Encrypted to be set.")
+		return fail("InvalidParameterValue", "Throughput of %d is invalid for volume type %s; it must be from %d to %d MiB/s.", *e.Throughput, e.VolumeType, rules.leastThroughput, rules.mostThroughput)
 	}
 	return nil
 }

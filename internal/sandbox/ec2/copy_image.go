@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -22,7 +23,7 @@ type copyImageInput struct {
 type copyImageOutput struct{ ImageId string }
 
 func (r *region) copyImage(c *api.Call, in *copyImageInput) (*copyImageOutput, error) {
-	if err := checkImageName(in.Name); err != nil {
+	if err := cmp.Or(checkImageName(in.Name), checkDescription(in.Description)); err != nil {
 		return nil, err
 	}
 	tagged, err := specified(in.TagSpecifications, "image", "snapshot")
@@ -33,13 +34,13 @@ func (r *region) copyImage(c *api.Call, in *copyImageInput) (*copyImageOutput, e
 	if err != nil {
 		return nil, err
 	}
-	original, err := from.usableImage(in.SourceImageId)
-	if err != nil {
-		return nil, err
-	}
-	c.On(from.arn("image", original.Id), r.arn("image", "*"), r.arn("snapshot", "*"))
+	c.On(from.arn("image", in.SourceImageId), r.arn("image", "*"), r.arn("snapshot", "*"))
 	r.tagOnCreate(c, tagged)
 	return once(r, "CopyImage", in.ClientToken, in, func() (*copyImageOutput, error) {
+		original, err := from.usableImage(in.SourceImageId)
+		if err != nil {
+			return nil, err
+		}
 		if err := r.nameTaken(in.Name); err != nil {
 			return nil, err
 		}
@@ -57,55 +58,60 @@ func (r *region) copyImage(c *api.Call, in *copyImageInput) (*copyImageOutput, e
 	})
 }
 
-// copyOf begins a copy of an image with all its snapshots. Launch permissions,
-// deprecation and other accounts' tags stay behind
+// copyOf begins a copy of an image with all its snapshots. Launch permissions
+// and the deprecation stay behind, and tags that AWS has set
 // (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/CopyingAMIs.html).
 func (r *region) copyOf(from *region, original *image, in *copyImageInput, tagged map[string]tags) (*image, error) {
 	own := tagged["image"]
-	if in.CopyImageTags && original.own() {
+	if in.CopyImageTags {
+		// All tags are the caller's, also on an image that is not: there is no
+		// other account that sets any.
 		var err error
 		if own, err = original.Tags.own().with(own); err != nil {
 			return nil, err
 		}
 	}
+	how := copying{encrypted: in.Encrypted, kmsKeyID: in.KmsKeyId, tags: tagged["snapshot"]}
+	sources, err := r.copyable(from, original, how)
+	if err != nil {
+		return nil, err
+	}
 	made := *original
 	made.resource = r.newResource("ami", own)
 	made.Owner, made.Name, made.Description, made.State = api.Account, in.Name, in.Description, imagePending
 	made.SourceImage, made.SourceRegion, made.SourceInstance = original.Id, from.name, ""
+	made.Deprecated, made.Launched = time.Time{}, time.Time{}
 	made.Permissions, made.BlockDevices = nil, nil
+	for _, device := range original.BlockDevices {
+		ebs := *device.Ebs
+		if s, ok := sources[ebs.SnapshotId]; ok {
+			how.description = fmt.Sprintf("Copied for DestinationAmi %s from SourceAmi %s for SourceSnapshot %s. Task created on %d.",
+				made.Id, original.Id, s.Id, r.now().UnixMilli())
+			snapshotCopy, err := r.copySnapshotOf(s, from, how)
+			if err != nil {
+				return nil, err
+			}
+			ebs.SnapshotId, ebs.Encrypted = snapshotCopy.Id, &snapshotCopy.Encrypted
+		}
+		made.BlockDevices = append(made.BlockDevices, blockDevice{DeviceName: device.DeviceName, Ebs: &ebs})
+	}
+	r.Images[made.Id] = &made
+	return &made, nil
+}
 
-	// First what may fail, for all snapshots, so that a refusal leaves nothing.
+// copyable gives the snapshots of an image, by their ids, if all of them can be
+// copied. That one may launch an image does not mean that one may copy it.
+func (r *region) copyable(from *region, original *image, how copying) (map[string]snapshot, error) {
+	sources := map[string]snapshot{}
 	for _, id := range original.snapshots() {
 		s, err := from.readySnapshot(id)
 		if err != nil {
 			return nil, fail("InvalidRequest", "You do not have permission to access the storage of this ami")
 		}
-		if _, _, err := r.encryption(s, copying{encrypted: in.Encrypted, kmsKeyID: in.KmsKeyId}); err != nil {
+		if _, _, err := r.encryption(s, how); err != nil {
 			return nil, err
 		}
+		sources[id] = s
 	}
-	for _, device := range original.BlockDevices {
-		copied := device
-		if device.Ebs != nil && device.Ebs.SnapshotId != "" {
-			s, err := from.readySnapshot(device.Ebs.SnapshotId)
-			if err != nil {
-				return nil, err
-			}
-			snapshotCopy, err := r.copySnapshotOf(s, copying{
-				description: fmt.Sprintf("Copied for DestinationAmi %s from SourceAmi %s for SourceSnapshot %s. Task created on %d.",
-					made.Id, original.Id, s.Id, r.now().UnixMilli()),
-				encrypted: in.Encrypted, kmsKeyID: in.KmsKeyId, tags: tagged["snapshot"],
-			})
-			if err != nil {
-				return nil, err
-			}
-			ebs := *device.Ebs
-			ebs.SnapshotId, ebs.Encrypted = snapshotCopy.Id, &snapshotCopy.Encrypted
-			copied.Ebs = &ebs
-		}
-		made.BlockDevices = append(made.BlockDevices, copied)
-	}
-	made.Deprecated, made.Launched = time.Time{}, time.Time{}
-	r.Images[made.Id] = &made
-	return &made, nil
+	return sources, nil
 }

@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -24,7 +25,7 @@ type createImageOutput struct{ ImageId string }
 type reading struct{ snapshotID, volumeID string }
 
 func (r *region) createImage(c *api.Call, in *createImageInput) (*createImageOutput, error) {
-	if err := checkImageName(in.Name); err != nil {
+	if err := cmp.Or(checkImageName(in.Name), checkDescription(in.Description), checkDevices(in.BlockDeviceMappings)); err != nil {
 		return nil, err
 	}
 	tagged, err := specified(in.TagSpecifications, "image", "snapshot")
@@ -43,7 +44,8 @@ func (r *region) createImage(c *api.Call, in *createImageInput) (*createImageOut
 	if err := r.nameTaken(in.Name); err != nil {
 		return nil, err
 	}
-	if err := checkDevices(in.BlockDeviceMappings); err != nil {
+	devices, err := r.instanceDevices(c, i, in.BlockDeviceMappings)
+	if err != nil {
 		return nil, err
 	}
 	made := &image{
@@ -56,10 +58,7 @@ func (r *region) createImage(c *api.Call, in *createImageInput) (*createImageOut
 		made.ImdsSupport, made.UefiData = from.ImdsSupport, from.UefiData
 		made.SourceImage, made.SourceRegion = from.Id, r.name
 	}
-	devices, readings, err := r.snapshotDevices(i, made.Id, in.BlockDeviceMappings, tagged["snapshot"])
-	if err != nil {
-		return nil, err
-	}
+	readings := r.snapshotDevices(i, made.Id, devices, tagged["snapshot"])
 	made.BlockDevices = devices
 	r.Images[made.Id] = made
 	readAll := func(ctx context.Context) {
@@ -75,53 +74,89 @@ func (r *region) createImage(c *api.Call, in *createImageInput) (*createImageOut
 	return &createImageOutput{made.Id}, nil
 }
 
-// snapshotDevices begins a snapshot of each volume of the instance that is not
-// left out, and gives the image's mapping, with the devices that were added.
-func (r *region) snapshotDevices(i *instance, imageID string, requested []blockDevice, with tags) ([]blockDevice, []reading, error) {
+// instanceDevices gives the mapping of an image that is made of an instance: its
+// volumes, whose snapshots are yet to be begun, and what the request adds.
+func (r *region) instanceDevices(c *api.Call, i *instance, requested []blockDevice) ([]blockDevice, error) {
 	var devices []blockDevice
-	volumes := map[string]*volume{}
 	for _, id := range i.Volumes {
 		v := r.Volumes[id]
-		volumes[v.Attachment.Device] = v
-		devices = append(devices, blockDevice{DeviceName: v.Attachment.Device, Ebs: &ebsDevice{
-			DeleteOnTermination: new(v.Attachment.DeleteOnTermination), VolumeSize: new(v.Size), VolumeType: v.Type,
-		}})
-	}
-	devices = onto(devices, requested)
-	if !slices.ContainsFunc(devices, func(d blockDevice) bool { return d.DeviceName == i.RootDeviceName }) {
-		return nil, nil, fail("InvalidBlockDeviceMapping", "The root device '%s' cannot be left out of an image", i.RootDeviceName)
-	}
-	var readings []reading
-	complete := make([]blockDevice, 0, len(devices))
-	for _, device := range devices { // first what may fail, so that a refusal leaves nothing
-		if device.Ebs == nil {
-			return nil, nil, fail("InvalidBlockDeviceMapping", "The device '%s' is mapped to no volume", device.DeviceName)
+		device := blockDevice{
+			DeviceName: v.Attachment.Device, Ebs: v.inImage("", v.Encrypted, v.Attachment.DeleteOnTermination),
 		}
-		ebs, size := *device.Ebs, 0
-		if v := volumes[device.DeviceName]; v != nil {
-			size, ebs.Encrypted = v.Size, new(v.Encrypted)
-			if ebs.SnapshotId != "" {
-				return nil, nil, fail("InvalidBlockDeviceMapping", "The device '%s' of the instance is its own volume, not the snapshot '%s'", device.DeviceName, ebs.SnapshotId)
+		at := slices.IndexFunc(requested, func(d blockDevice) bool { return d.DeviceName == device.DeviceName })
+		switch {
+		case at < 0:
+		case requested[at].NoDevice != nil:
+			continue
+		case requested[at].Ebs != nil:
+			if err := v.checkMapping(*requested[at].Ebs); err != nil {
+				return nil, err
+			}
+			if delete := requested[at].Ebs.DeleteOnTermination; delete != nil {
+				device.Ebs.DeleteOnTermination = delete
 			}
 		}
-		spec, err := ebs.spec("of "+device.DeviceName, size)
+		devices = append(devices, device)
+	}
+	if !slices.ContainsFunc(devices, func(d blockDevice) bool { return d.DeviceName == i.RootDeviceName }) {
+		return nil, fail("InvalidBlockDeviceMapping", "The root device '%s' cannot be left out of an image", i.RootDeviceName)
+	}
+	for _, device := range requested {
+		if device.NoDevice != nil || r.deviceTaken(i, device.DeviceName) {
+			continue
+		}
+		added, err := r.registeredDevice(c, device, i.RootDeviceName)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		ebs.VolumeSize, ebs.VolumeType = new(spec.Size), spec.Type
-		if spec.Type == "gp3" {
-			ebs.Iops, ebs.Throughput = new(spec.Iops), new(spec.Throughput)
-		}
-		complete = append(complete, blockDevice{DeviceName: device.DeviceName, Ebs: &ebs})
+		devices = append(devices, added)
 	}
-	for n, device := range complete {
-		if v := volumes[device.DeviceName]; v != nil {
-			made := r.begin(v, fmt.Sprintf("Created by CreateImage(%s) for %s", i.Id, imageID), with)
-			complete[n].Ebs.SnapshotId = made.Id
-			readings = append(readings, reading{made.Id, v.Id})
-		}
+	return devices, nil
+}
+
+// checkMapping refuses a mapping of an instance's volume that says otherwise
+// than the volume is: of an existing volume nothing can be changed but
+// DeleteOnTermination. For an encrypted volume, Encrypted is ignored
+// (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateImage.html, BlockDeviceMapping.N,
+// and API_EbsBlockDevice.html, Encrypted).
+func (v *volume) checkMapping(e ebsDevice) error {
+	differs := ""
+	switch {
+	case e.SnapshotId != "":
+		differs = "snapshotId"
+	case e.KmsKeyId != "":
+		differs = "kmsKeyId"
+	case orZero(e.Encrypted) && !v.Encrypted:
+		differs = "encrypted"
+	case e.VolumeSize != nil && *e.VolumeSize != v.Size:
+		differs = "volumeSize"
+	case e.VolumeType != "" && e.VolumeType != v.Type:
+		differs = "volumeType"
+	case e.Iops != nil && *e.Iops != v.Iops:
+		differs = "iops"
+	case e.Throughput != nil && *e.Throughput != v.Throughput:
+		differs = "throughput"
+	default:
+		return nil
 	}
-	return complete, readings, nil
+	return fail("InvalidBlockDeviceMapping", "%s cannot be modified for the device '%s', which is the volume %s of the instance; only deleteOnTermination can", differs, v.Attachment.Device, v.Id)
+}
+
+// snapshotDevices begins a snapshot of each of the instance's volumes that are in
+// the mapping, and notes it there.
+func (r *region) snapshotDevices(i *instance, imageID string, devices []blockDevice, with tags) []reading {
+	var readings []reading
+	for _, id := range i.Volumes {
+		v := r.Volumes[id]
+		at := slices.IndexFunc(devices, func(d blockDevice) bool { return d.DeviceName == v.Attachment.Device })
+		if at < 0 {
+			continue
+		}
+		made := r.begin(v, fmt.Sprintf("Created by CreateImage(%s) for %s", i.Id, imageID), with)
+		devices[at].Ebs.SnapshotId = made.Id
+		readings = append(readings, reading{made.Id, v.Id})
+	}
+	return readings
 }
 
 // imageDone ends the making of an image, unless it was deregistered, or has a
@@ -132,6 +167,7 @@ func (r *region) imageDone(id string) {
 	if i == nil || i.State != imagePending {
 		return
 	}
+	isCopy := i.SourceImage != "" && i.SourceInstance == ""
 	state, reason := imageAvailable, ""
 	for _, snapshotID := range i.snapshots() {
 		s := r.service.store.In(r.name).Snapshots[snapshotID]
@@ -140,6 +176,8 @@ func (r *region) imageDone(id string) {
 			state, reason = imageFailed, fmt.Sprintf("The snapshot %s was deleted", snapshotID)
 		case s.State == storage.Pending:
 			return
+		case s.State == storage.Failed && isCopy:
+			state, reason = imageFailed, "AMI snapshot copy failed with error: "+s.StateMessage
 		case s.State == storage.Failed:
 			state, reason = imageFailed, fmt.Sprintf("The snapshot %s failed: %s", snapshotID, s.StateMessage)
 		}

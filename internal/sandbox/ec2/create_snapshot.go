@@ -18,12 +18,8 @@ const snapshotTime = 90 * time.Second
 func (r *region) begin(v *volume, description string, with tags) *storage.Snapshot {
 	made := storage.NewSnapshot(r.now(), v.Size)
 	made.Description, made.VolumeId, made.Encrypted, made.KmsKeyId = description, v.Id, v.Encrypted, v.KmsKeyId
+	made.Lineage = v.Lineage
 	maps.Copy(made.Tags, with)
-	// Snapshots of a volume descend from the one it was made of.
-	made.Lineage = v.Id
-	if from := r.service.store.In(r.name).Snapshots[v.SnapshotId]; from != nil {
-		made.Lineage = from.Lineage
-	}
 	r.service.store.Add(r.name, made, nil)
 	v.Readers++
 	return made

@@ -76,7 +76,13 @@ func TestRegisterImageRefuses(t *testing.T) {
 	w.image("taken")
 	pending := storage.NewSnapshot(time.Now(), 2)
 	w.books.Do(func() { w.store.Add("eu-west-1", pending, nil) })
+	failed := storage.NewSnapshot(time.Now(), 2)
+	w.books.Do(func() {
+		w.store.Add("eu-west-1", failed, nil)
+		w.store.Fail(failed, "for a test")
+	})
 	encrypted := w.snapshot(2, func(s *storage.Snapshot) { s.Encrypted = true })
+	shared := w.snapshot(2, func(s *storage.Snapshot) { s.OwnerId, s.SharedTo = "999999999999", []string{api.Account} })
 
 	for name, test := range map[string]struct {
 		change func(*ec2.RegisterImageInput)
@@ -91,6 +97,16 @@ func TestRegisterImageRefuses(t *testing.T) {
 		"a pending snapshot": {func(in *ec2.RegisterImageInput) { in.BlockDeviceMappings[0].Ebs.SnapshotId = &pending.Id }, "IncorrectState"},
 		"Encrypted with snapshot": {func(in *ec2.RegisterImageInput) {
 			in.BlockDeviceMappings[0].Ebs.SnapshotId, in.BlockDeviceMappings[0].Ebs.Encrypted = &encrypted, aws.Bool(true)
+		}, "InvalidParameter"},
+		"a key":              {func(in *ec2.RegisterImageInput) { in.BlockDeviceMappings[0].Ebs.KmsKeyId = aws.String("alias/mine") }, "InvalidParameterDependency"},
+		"another's snapshot": {func(in *ec2.RegisterImageInput) { in.BlockDeviceMappings[0].Ebs.SnapshotId = &shared }, "InvalidParameterValue"},
+		"a failed snapshot":  {func(in *ec2.RegisterImageInput) { in.BlockDeviceMappings[0].Ebs.SnapshotId = &failed.Id }, "IncorrectState"},
+		"a partition":        {func(in *ec2.RegisterImageInput) { in.BlockDeviceMappings[0].DeviceName = aws.String("/dev/xvda1") }, "InvalidBlockDeviceMapping"},
+		"a root without a snapshot": {func(in *ec2.RegisterImageInput) {
+			in.BlockDeviceMappings[0].Ebs.SnapshotId, in.BlockDeviceMappings[0].Ebs.VolumeSize = nil, aws.Int32(8)
+		}, "InvalidBlockDeviceMapping"},
+		"a cold root": {func(in *ec2.RegisterImageInput) {
+			in.BlockDeviceMappings[0].Ebs.VolumeType, in.BlockDeviceMappings[0].Ebs.VolumeSize = types.VolumeTypeSc1, aws.Int32(125)
 		}, "InvalidBlockDeviceMapping"},
 		"a root that is unmapped": {func(in *ec2.RegisterImageInput) { in.RootDeviceName = aws.String("/dev/sda1") }, "InvalidBlockDeviceMapping"},
 		"no root":                 {func(in *ec2.RegisterImageInput) { in.RootDeviceName = nil }, "MissingParameter"},
@@ -109,7 +125,9 @@ func TestRegisterImageRefuses(t *testing.T) {
 		"tags for snapshots": {func(in *ec2.RegisterImageInput) {
 			in.TagSpecifications = []types.TagSpecification{specify(types.ResourceTypeSnapshot, "a", "b")}
 		}, "InvalidParameterValue"},
-		"an unknown parameter": {func(in *ec2.RegisterImageInput) { in.BillingProducts = []string{"bp-1"} }, "UnknownParameter"},
+		"billing products":     {func(in *ec2.RegisterImageInput) { in.BillingProducts = []string{"bp-1"} }, "AuthFailure"},
+		"an unknown parameter": {func(in *ec2.RegisterImageInput) { in.KernelId = aws.String("aki-1") }, "UnknownParameter"},
+		"a long description":   {func(in *ec2.RegisterImageInput) { in.Description = aws.String(strings.Repeat("é", 256)) }, "InvalidParameterValue"},
 		"a dry run":            {func(in *ec2.RegisterImageInput) { in.DryRun = aws.Bool(true) }, "DryRunOperation"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -323,7 +341,7 @@ func TestCopyImageEncrypts(t *testing.T) {
 	_, err = w.CopyImage(t.Context(), &ec2.CopyImageInput{
 		Name: aws.String("open"), SourceImageId: out.ImageId, SourceRegion: aws.String("eu-west-1"), Encrypted: aws.Bool(false),
 	})
-	refused(t, err, "InvalidParameterCombination")
+	refused(t, err, "InvalidRequest")
 	_, err = w.ModifyImageAttribute(t.Context(), &ec2.ModifyImageAttributeInput{ImageId: out.ImageId, LaunchPermission: &types.LaunchPermissionModifications{
 		Add: []types.LaunchPermission{{Group: types.PermissionGroupAll}},
 	}})

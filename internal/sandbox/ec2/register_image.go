@@ -4,14 +4,16 @@ import (
 	"encoding/base64"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
 )
 
-// registerImageInput lacks what images with instance store, paravirtual
-// kernels or billing products need; those parameters are refused as unknown.
+// registerImageInput lacks what images with instance store and kernels of
+// their own need; those parameters are refused as unknown.
 type registerImageInput struct {
 	Architecture        string
+	BillingProducts     []string      `wire:"BillingProduct"`
 	BlockDeviceMappings []blockDevice `wire:"BlockDeviceMapping"`
 	BootMode            string
 	Description         string
@@ -96,8 +98,11 @@ func (in *registerImageInput) check() error {
 	if _, err := base64.StdEncoding.DecodeString(in.UefiData); err != nil || len(in.UefiData) > maxUefiData {
 		return fail("InvalidParameterValue", "Value for parameter uefiData is invalid. It must be base64 and at most 64 KB.")
 	}
-	if len(in.Description) > 255 {
-		return invalidValue(in.Description, "description", "Character count exceeds 255.")
+	if err := checkDescription(in.Description); err != nil {
+		return err
+	}
+	if len(in.BillingProducts) > 0 {
+		return fail("AuthFailure", "The account is not authorized to specify billing product codes.")
 	}
 	hvm := in.VirtualizationType == "hvm"
 	switch {
@@ -119,6 +124,16 @@ func (in *registerImageInput) check() error {
 	return nil
 }
 
+// maxDescription is how long the description of an image or a snapshot may be.
+const maxDescription = 255
+
+func checkDescription(text string) error {
+	if utf8.RuneCountInString(text) > maxDescription {
+		return fail("InvalidParameterValue", "The description may have at most %d characters.", maxDescription)
+	}
+	return nil
+}
+
 // registered checks the mappings of an image that is registered and completes
 // them with what follows from their snapshots.
 func (r *region) registered(c *api.Call, devices []blockDevice, root string) ([]blockDevice, error) {
@@ -131,46 +146,82 @@ func (r *region) registered(c *api.Call, devices []blockDevice, root string) ([]
 	if err := checkDevices(devices); err != nil {
 		return nil, err
 	}
-	if at := slices.IndexFunc(devices, func(d blockDevice) bool { return d.DeviceName == root }); at < 0 || devices[at].Ebs == nil || devices[at].Ebs.SnapshotId == "" {
-		return nil, fail("InvalidBlockDeviceMapping", "The root device '%s' must be in the block device mapping, with a snapshot", root)
+	if !slices.ContainsFunc(devices, func(d blockDevice) bool { return d.DeviceName == root && d.Ebs != nil && d.Ebs.SnapshotId != "" }) {
+		return nil, fail("InvalidBlockDeviceMapping", "No root snapshot specified in device mapping.")
 	}
 	complete := make([]blockDevice, 0, len(devices))
 	for _, device := range devices {
-		if device.Ebs == nil {
-			return nil, fail("InvalidBlockDeviceMapping", "The device '%s' is mapped to no volume", device.DeviceName)
-		}
-		ebs, err := r.registeredDevice(c, *device.Ebs)
+		made, err := r.registeredDevice(c, device, root)
 		if err != nil {
 			return nil, err
 		}
-		if ebs.DeleteOnTermination == nil {
-			ebs.DeleteOnTermination = new(device.DeviceName == root)
-		}
-		complete = append(complete, blockDevice{DeviceName: device.DeviceName, Ebs: ebs})
+		complete = append(complete, made)
 	}
 	return complete, nil
 }
 
-func (r *region) registeredDevice(c *api.Call, ebs ebsDevice) (*ebsDevice, error) {
+// registeredDevice completes one mapping of an image: to a volume of a snapshot,
+// or to an empty one.
+func (r *region) registeredDevice(c *api.Call, device blockDevice, root string) (blockDevice, error) {
+	if device.Ebs == nil {
+		return blockDevice{}, fail("InvalidBlockDeviceMapping", "The device '%s' is mapped to no volume", device.DeviceName)
+	}
+	ebs := *device.Ebs
+	if err := ebs.checkRegistered(device.DeviceName == root); err != nil {
+		return blockDevice{}, err
+	}
 	encrypted, snapshotSize := orZero(ebs.Encrypted), 0
 	if ebs.SnapshotId != "" {
-		if ebs.Encrypted != nil || ebs.KmsKeyId != "" {
-			return nil, fail("InvalidBlockDeviceMapping", "The parameter Encrypted cannot be given together with the snapshot '%s': an image's device is encrypted as its snapshot is", ebs.SnapshotId)
-		}
-		snapshot, err := r.readySnapshot(ebs.SnapshotId)
+		from, err := r.registrableSnapshot(ebs.SnapshotId)
 		if err != nil {
-			return nil, err
+			return blockDevice{}, err
 		}
 		c.On(r.arn("snapshot", ebs.SnapshotId))
-		encrypted, snapshotSize = snapshot.Encrypted, snapshot.VolumeSize
+		encrypted, snapshotSize = from.Encrypted, from.VolumeSize
 	}
 	spec, err := ebs.spec(ebs.SnapshotId, snapshotSize)
 	if err != nil {
-		return nil, err
+		return blockDevice{}, err
 	}
-	ebs.Encrypted, ebs.VolumeSize, ebs.VolumeType = &encrypted, &spec.Size, spec.Type
-	if spec.Type == "gp3" {
-		ebs.Iops, ebs.Throughput = &spec.Iops, &spec.Throughput
+	return blockDevice{DeviceName: device.DeviceName, Ebs: spec.inImage(ebs.SnapshotId, encrypted, ebs.DeleteOnTermination == nil || *ebs.DeleteOnTermination)}, nil
+}
+
+// checkRegistered refuses what an image's mapping cannot say: encryption is that
+// of the snapshot, and a key is for those that launch an instance
+// (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_EbsBlockDevice.html).
+func (e ebsDevice) checkRegistered(isRoot bool) error {
+	switch {
+	case e.SnapshotId != "" && e.Encrypted != nil:
+		return fail("InvalidParameter", "Parameter encrypted is invalid. You cannot specify the encrypted flag if specifying a snapshot id in a block device mapping.")
+	case e.KmsKeyId != "":
+		return fail("InvalidParameter", "Parameter kmsKeyId is invalid. It is supported only in block device mappings that launch instances.")
+	case isRoot && (e.VolumeType == "st1" || e.VolumeType == "sc1"):
+		return fail("InvalidBlockDeviceMapping", "Volumes of type %s cannot be root devices.", e.VolumeType)
 	}
-	return &ebs, nil
+	return nil
+}
+
+// registrableSnapshot finds a snapshot that an image can be registered with:
+// one's own, and complete.
+func (r *region) registrableSnapshot(id string) (snapshot, error) {
+	found, err := r.readySnapshot(id)
+	if err == nil && found.OwnerId != api.Account {
+		err = fail("InvalidParameterValue", "Invalid value '%s' for snapshotId. Snapshot does not belong to %s", id, api.Account)
+	}
+	return found, err
+}
+
+// inImage is how an image describes the volume that is made for a device. IOPS
+// and throughput are shown where they can be chosen.
+func (s volumeSpec) inImage(snapshotID string, encrypted, deleteOnTermination bool) *ebsDevice {
+	device := &ebsDevice{
+		DeleteOnTermination: &deleteOnTermination, Encrypted: &encrypted, SnapshotId: snapshotID, VolumeSize: &s.Size, VolumeType: s.Type,
+	}
+	if volumeTypes[s.Type].mostIops > 0 {
+		device.Iops = &s.Iops
+	}
+	if volumeTypes[s.Type].mostThroughput > 0 {
+		device.Throughput = &s.Throughput
+	}
+	return device
 }

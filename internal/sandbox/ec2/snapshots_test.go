@@ -95,7 +95,7 @@ func TestSnapshotIsSharedUnlessItsKeyForbids(t *testing.T) {
 	}
 	defaultKey := w.snapshot(1, func(s *storage.Snapshot) { s.Encrypted, s.KmsKeyId = true, w.service.in("eu-west-1").defaultKey() })
 	ownKey := w.snapshot(1, func(s *storage.Snapshot) {
-		s.Encrypted, s.KmsKeyId = true, "arn:aws:kms:eu-west-1:123456789012:key/own"
+		s.Encrypted, s.KmsKeyId = true, "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 	})
 	refused(t, share(defaultKey, account), "OperationNotPermitted")
 	refused(t, share(ownKey, everybody), "OperationNotPermitted")
@@ -123,7 +123,7 @@ func TestCopySnapshot(t *testing.T) {
 		t.Errorf("the copy is %+v", s)
 	}
 	_, err = there.CopySnapshot(t.Context(), &ec2.CopySnapshotInput{SourceRegion: aws.String("nowhere-1"), SourceSnapshotId: &id})
-	refused(t, err, "InvalidParameterValue")
+	refused(t, err, "InvalidRegion")
 }
 
 func TestEncryptionByDefault(t *testing.T) {
@@ -210,4 +210,13 @@ func TestCreateVolumeRefuses(t *testing.T) {
 			refused(t, err, test.code)
 		})
 	}
+}
+
+func (w *world) describeSnapshot(id string) types.Snapshot {
+	w.Helper()
+	out, err := w.DescribeSnapshots(w.Context(), &ec2.DescribeSnapshotsInput{SnapshotIds: []string{id}})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return out.Snapshots[0]
 }

@@ -20,6 +20,10 @@ type volume struct {
 	Filled     bool // its file is made
 	Attachment *attachment
 
+	// Lineage is that of the snapshot which it was made from, else its own; its
+	// snapshots have it also when that snapshot is deleted.
+	Lineage string
+
 	// Readers is how many snapshots of the file are being made. The file is
 	// only deleted when there are none.
 	Readers int `json:"-"`
@@ -58,11 +62,15 @@ func (r *region) volume(id string) (*volume, error) {
 // newVolume makes a volume that has yet to be filled.
 func (r *region) newVolume(spec volumeSpec, snapshotID, zone string, with tags) *volume {
 	v := &volume{resource: r.newResource("vol", with), volumeSpec: spec, SnapshotId: snapshotID, Zone: zone, State: volumeCreating}
+	v.Lineage = v.Id
 	r.Volumes[v.Id] = v
-	if from := r.service.store.In(r.name).Snapshots[snapshotID]; from != nil && r.service.real {
-		// The volume has the snapshot's blocks also when that is deleted before
-		// the volume is filled.
-		r.service.unfilled[v.Id] = from.Blocks()
+	if from := r.service.store.In(r.name).Snapshots[snapshotID]; from != nil {
+		v.Lineage = from.Lineage
+		if r.service.real {
+			// The volume has the snapshot's blocks also when that is deleted
+			// before the volume is filled.
+			r.service.unfilled[v.Id] = from.Blocks()
+		}
 	}
 	return v
 }
@@ -89,17 +97,28 @@ func (r *region) specFrom(ebs ebsDevice, from snapshot) (volumeSpec, error) {
 	if err != nil {
 		return volumeSpec{}, err
 	}
-	switch {
-	case ebs.KmsKeyId != "" && !orZero(ebs.Encrypted):
-		return volumeSpec{}, fail("InvalidParameterDependency", "The parameter KmsKeyId requires the parameter Encrypted to be set.")
-	case from.Snapshot != nil && from.Encrypted && ebs.Encrypted != nil && !*ebs.Encrypted:
+	if from.Snapshot != nil && from.Encrypted && ebs.Encrypted != nil && !*ebs.Encrypted {
 		return volumeSpec{}, fail("InvalidParameterCombination", "The snapshot '%s' is encrypted, so the volume cannot be unencrypted.", from.Id)
-	case orZero(ebs.Encrypted) || r.EncryptionByDefault:
-		spec.Encrypted, spec.KmsKeyId = true, r.key(ebs.KmsKeyId)
-	case from.Snapshot != nil && from.Encrypted:
-		spec.Encrypted, spec.KmsKeyId = true, from.KmsKeyId
 	}
+	spec.Encrypted, spec.KmsKeyId = r.encryptVolume(ebs, from)
 	return spec, nil
+}
+
+// encryptVolume gives whether a volume is encrypted and with which key. From an
+// encrypted snapshot of one's own it has the snapshot's key, from one that is
+// shared the region's default key, unless a key is named
+// (https://docs.aws.amazon.com/ebs/latest/userguide/encryption-examples.html#ebs-volume-encryption-outcomes).
+func (r *region) encryptVolume(ebs ebsDevice, from snapshot) (encrypted bool, key string) {
+	fromEncrypted := from.Snapshot != nil && from.Encrypted
+	switch {
+	case ebs.KmsKeyId != "":
+		return true, r.key(ebs.KmsKeyId)
+	case fromEncrypted && from.OwnerId == api.Account:
+		return true, from.KmsKeyId
+	case fromEncrypted, orZero(ebs.Encrypted), r.EncryptionByDefault:
+		return true, r.defaultKey()
+	}
+	return false, ""
 }
 
 // fill makes the file of a volume, where volumes have files. The books must
@@ -330,13 +349,19 @@ func (r *region) createVolume(c *api.Call, in *createVolumeInput) (*volumeItem, 
 	})
 }
 
-// finishVolume fills a volume that was created and makes it available.
+// finishVolume fills a volume that was created and makes it available. One whose
+// key is not accessible is deleted, without a word
+// (https://github.com/aws/aws-sdk-ruby/issues/1222).
 func (s *Service) finishVolume(ctx context.Context, regionName, id string) {
 	err := s.fill(ctx, regionName, id)
 	s.books.Do(func() {
 		r := s.in(regionName)
 		v := r.Volumes[id]
 		if v == nil || v.State != volumeCreating {
+			return
+		}
+		if v.Encrypted && !r.accessible(v.KmsKeyId) {
+			r.removeVolume(v)
 			return
 		}
 		v.State = volumeAvailable
@@ -386,6 +411,8 @@ func (r *region) attachVolume(c *api.Call, in *attachVolumeInput) (*attachmentIt
 	}
 	c.On(r.arn("volume", v.Id), r.arn("instance", i.Id))
 	switch {
+	case !deviceName.MatchString(in.Device):
+		return nil, fail("InvalidParameterValue", "Value (%s) for parameter device is invalid. %s is not a valid EBS device name.", in.Device, in.Device)
 	case v.Attachment != nil:
 		return nil, fail("VolumeInUse", "%s is already attached to an instance", v.Id)
 	case v.State != volumeAvailable:

@@ -46,6 +46,10 @@ type Snapshot struct {
 	// (https://github.com/awslabs/coldsnap/issues/395).
 	Noise bool
 
+	// Doom is why a pending snapshot will fail when its time has come; "" if it
+	// will not.
+	Doom string `json:",omitempty"`
+
 	// Write is set on a snapshot that is, or was, written block by block.
 	Write *Write `json:",omitempty"`
 
