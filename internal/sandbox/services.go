@@ -12,6 +12,7 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/ebs"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/ec2"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/elbv2"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/gate"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/machine"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/ssm"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/storage"
@@ -58,8 +59,13 @@ func (s *Sandbox) open(options Options) error {
 	if v.ssm, err = ssm.New(s.books, s.clock); err != nil {
 		return err
 	}
+	gates, err := s.openGates(options)
+	if err != nil {
+		return err
+	}
 	if v.ec2, err = ec2.New(ec2.Config{
-		Books: s.books, Clock: s.clock, Store: v.storage, Host: v.host, Parameter: v.ssm.Value, Report: options.Report,
+		Books: s.books, Clock: s.clock, Store: v.storage, Host: v.host, Public: s.publicAddresses(options.Machines), Gates: gates,
+		Parameter: v.ssm.Value, Report: options.Report,
 	}); err != nil {
 		return err
 	}
@@ -73,6 +79,31 @@ func (s *Sandbox) open(options Options) error {
 		return err
 	}
 	return s.openGroups(options)
+}
+
+// openGates opens what makes real instances reachable from this machine.
+func (s *Sandbox) openGates(options Options) (*gate.Gates, error) {
+	if options.Machines != Container {
+		return nil, nil
+	}
+	gates, err := gate.New()
+	if err == nil {
+		s.onClose(gates.Close)
+	}
+	return gates, err
+}
+
+// publicAddresses are those that instances get. Real ones have loopback
+// addresses: the upper half of 127.x.y.0/24, with the sandbox's port as x and y,
+// whose lower half is load balancers'. States need more, and no way to them:
+// they have the range for benchmarks (RFC 2544), which the internet does not
+// use.
+func (s *Sandbox) publicAddresses(machines Machines) netip.Prefix {
+	if machines == Container {
+		port := s.port()
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{127, byte(port >> 8), byte(port), 128}), 25)
+	}
+	return netip.MustParsePrefix("198.18.0.0/15")
 }
 
 // openGroups opens load balancing and the groups behind it.

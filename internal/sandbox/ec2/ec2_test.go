@@ -3,6 +3,8 @@ package ec2
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/block"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/door/doortest"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/gate"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/machine"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/storage"
@@ -230,8 +233,9 @@ func newService(t *testing.T, books *state.Books, c *clock.Clock, host machine.H
 			t.Error(err)
 		}
 	})
+	public, gates := reachable(t, host)
 	s, err := New(Config{
-		Books: books, Clock: c, Store: store, Host: host,
+		Books: books, Clock: c, Store: store, Host: host, Public: public, Gates: gates,
 		Parameter: func(_, name string) (string, bool) { value, ok := parameters[name]; return value, ok },
 		Report:    func(err error) { t.Error(err) },
 	})
@@ -239,6 +243,25 @@ func newService(t *testing.T, books *state.Books, c *clock.Clock, host machine.H
 		t.Fatal(err)
 	}
 	return s
+}
+
+// reachable gives instances public addresses, and machines ones that lead to them.
+func reachable(t *testing.T, host machine.Host) (netip.Prefix, *gate.Gates) {
+	t.Helper()
+	if host == machine.None() {
+		return netip.MustParsePrefix("198.18.0.0/15"), nil
+	}
+	gates, err := gate.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := gates.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	process := os.Getpid() // so that two tests that run at once have addresses of their own
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{127, 64 | byte(process>>8), byte(process), 128}), 25), gates
 }
 
 // hello makes an image and a launch template of it. The books must be held.
@@ -285,6 +308,7 @@ func reopen(closed *Service) *Service {
 	}
 	s.context, s.cancel = context.WithCancel(context.Background())
 	s.runs = newMachines(s, closed.runs.host)
+	s.public = newPublic(s, closed.public.pool, closed.public.gates)
 	s.heralds = &heralds{subscribers: map[*subscriber]struct{}{}, spawn: s.spawn}
 	return s
 }

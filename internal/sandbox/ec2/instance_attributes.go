@@ -73,6 +73,7 @@ func (r *region) modifyInstanceAttribute(c *api.Call, in *modifyInstanceAttribut
 		return nil, fail("InvalidParameterCombination", "Fields for multiple attribute types specified.")
 	}
 	*i = next
+	r.service.enforce()
 	return &succeeded{true}, nil
 }
 

@@ -36,6 +36,7 @@ type instance struct {
 	SubnetId         string
 	Zone             string
 	Address          netip.Addr
+	PublicAddress    netip.Addr `json:",omitzero"` // none while it is stopped
 	Interface        resource
 	SecurityGroupIds []string
 	Volumes          []string
@@ -131,6 +132,8 @@ type instanceItem struct {
 	PrivateDnsName                   string
 	PrivateDnsNameOptions            *privateDnsNameOptions
 	PrivateIpAddress                 string
+	PublicDnsName                    string `wire:",dnsName"`
+	PublicIpAddress                  string `wire:",ipAddress"`
 	RootDeviceName                   string
 	RootDeviceType                   string
 	SecurityGroups                   []groupItem `wire:",groupSet"`
@@ -172,7 +175,8 @@ type groupItem struct{ GroupId, GroupName string }
 
 // interfaceItem is the network interface of an instance on the wire.
 type interfaceItem struct {
-	Attachment struct {
+	Association *association
+	Attachment  struct {
 		AttachTime          time.Time
 		AttachmentId        string
 		DeleteOnTermination bool
@@ -196,6 +200,7 @@ type interfaceItem struct {
 }
 
 type interfaceAddress struct {
+	Association      *association
 	Primary          bool
 	PrivateDnsName   string
 	PrivateIpAddress string
@@ -239,6 +244,7 @@ func (r *region) instanceItem(i *instance) instanceItem {
 		it.CurrentInstanceBootMode = instanceTypes[i.Type].boots(i.BootMode)
 	}
 	it.PrivateDnsName, it.PrivateIpAddress = r.hostname(i.Address), i.Address.String()
+	it.PublicDnsName, it.PublicIpAddress = i.publicAddress(), i.publicAddress()
 	it.SubnetId, it.VpcId, it.SourceDestCheck = i.SubnetId, r.Vpc.Id, new(true)
 	it.SecurityGroups = r.groupItems(i.SecurityGroupIds)
 	it.NetworkInterfaces = []interfaceItem{r.interfaceItem(i, it.SecurityGroups)}
@@ -275,8 +281,8 @@ func (r *region) groupItems(ids []string) []groupItem {
 func (r *region) interfaceItem(i *instance, groups []groupItem) interfaceItem {
 	name := r.hostname(i.Address)
 	it := interfaceItem{
-		Groups: groups, InterfaceType: "interface", MacAddress: macOf(i.Address), NetworkInterfaceId: i.Interface.Id, OwnerId: api.Account,
-		PrivateDnsName: name, PrivateIpAddress: i.Address.String(), PrivateIpAddresses: []interfaceAddress{{true, name, i.Address.String()}},
+		Association: i.association(), Groups: groups, InterfaceType: "interface", MacAddress: macOf(i.Address), NetworkInterfaceId: i.Interface.Id, OwnerId: api.Account,
+		PrivateDnsName: name, PrivateIpAddress: i.Address.String(), PrivateIpAddresses: []interfaceAddress{{i.association(), true, name, i.Address.String()}},
 		SourceDestCheck: true, Status: "in-use", SubnetId: i.SubnetId, VpcId: r.Vpc.Id,
 	}
 	it.Attachment.AttachTime, it.Attachment.AttachmentId = i.Created, strings.Replace(i.Interface.Id, "eni-", "eni-attach-", 1)
@@ -339,6 +345,7 @@ var instanceFilters = filterable[instanceItem]{
 			return i.devices(func(d instanceDevice) string { return d.Ebs.VolumeId })
 		},
 		"client-token":                   func(i instanceItem) []string { return one(i.ClientToken) },
+		"dns-name":                       func(i instanceItem) []string { return one(i.PublicDnsName) },
 		"hypervisor":                     func(i instanceItem) []string { return []string{i.Hypervisor} },
 		"image-id":                       func(i instanceItem) []string { return []string{i.ImageId} },
 		"instance-id":                    func(i instanceItem) []string { return []string{i.InstanceId} },
@@ -348,6 +355,7 @@ var instanceFilters = filterable[instanceItem]{
 		"instance-type":                  func(i instanceItem) []string { return []string{i.InstanceType} },
 		"instance.group-id":              func(i instanceItem) []string { return i.groups(func(g groupItem) string { return g.GroupId }) },
 		"instance.group-name":            func(i instanceItem) []string { return i.groups(func(g groupItem) string { return g.GroupName }) },
+		"ip-address":                     func(i instanceItem) []string { return one(i.PublicIpAddress) },
 		"key-name":                       func(i instanceItem) []string { return one(i.KeyName) },
 		"launch-index":                   func(i instanceItem) []string { return []string{fmt.Sprint(i.AmiLaunchIndex)} },
 		"launch-time":                    func(i instanceItem) []string { return []string{stamp(i.LaunchTime)} },

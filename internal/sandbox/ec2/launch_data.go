@@ -86,8 +86,7 @@ type metadataOptions struct {
 
 type monitoring struct{ Enabled *bool }
 
-// networkInterface is the only network interface of an instance. There are no
-// public addresses: the default VPC has no way out.
+// networkInterface is the only network interface of an instance.
 type networkInterface struct {
 	AssociatePublicIpAddress *bool
 	DeleteOnTermination      *bool

@@ -43,6 +43,7 @@ var (
 
 // start begins to start an instance that is pending.
 func (r *region) start(i *instance) {
+	r.givePublic(i)
 	r.service.runs.begin(r, i)
 }
 
@@ -68,7 +69,13 @@ func (r *region) ceased(i *instance) {
 		r.terminated(i, byItself, r.initiated("Instance"))
 		return
 	}
-	r.become(i, Stopped, byItself, r.initiated("Instance"))
+	r.stopped(i, byItself, r.initiated("Instance"))
+}
+
+// stopped ends an instance's run.
+func (r *region) stopped(i *instance, why *stateReason, transition string) {
+	r.releasePublic(i)
+	r.become(i, Stopped, why, transition)
 }
 
 // terminated ends an instance's life: its address is given back, its volumes
@@ -92,6 +99,7 @@ func (r *region) terminated(i *instance, why *stateReason, transition string) {
 	if s := r.Subnets[i.SubnetId]; s != nil {
 		r.service.addresses.release(i.Address, s.Cidr)
 	}
+	r.releasePublic(i)
 	i.Ended = r.now()
 	r.become(i, Terminated, why, transition)
 	r.forgetLater(i)
@@ -222,7 +230,7 @@ func (r *region) terminate(i *instance, hard bool) {
 func (r *region) ended(i *instance) {
 	switch i.State {
 	case Stopping:
-		r.become(i, Stopped, byUser, i.Transition)
+		r.stopped(i, byUser, i.Transition)
 	case ShuttingDown:
 		r.terminated(i, byUser, i.Transition)
 	}

@@ -264,6 +264,8 @@ func (m *machines) relaunch(regionName, id string, one *run) {
 // follow watches a machine that was launched, and shuts it down if that was
 // asked for meanwhile.
 func (m *machines) follow(regionName, id string, one *run) {
+	r := m.service.in(regionName)
+	r.openGate(r.Instances[id])
 	m.service.spawn(func() { m.watch(regionName, id, one) })
 	if one.ending {
 		m.shut(regionName, id, one)

@@ -59,6 +59,9 @@ func (r *region) metadataLeaves(i *instance) map[string]string {
 		"meta-data/services/domain":             "amazonaws.com",
 		"meta-data/services/partition":          "aws",
 	}
+	if public := i.publicAddress(); public != "" {
+		leaves["meta-data/public-hostname"], leaves["meta-data/public-ipv4"] = public, public
+	}
 	if s := r.Subnets[i.SubnetId]; s != nil {
 		leaves["meta-data/placement/availability-zone-id"] = s.ZoneId
 		network := "meta-data/network/interfaces/macs/" + mac + "/"

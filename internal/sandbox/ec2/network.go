@@ -205,7 +205,7 @@ func (r *region) describeSubnets(_ *api.Call, in *describeSubnetsInput) (*descri
 func (r *region) subnetItem(s *subnet) subnetItem {
 	return subnetItem{
 		AvailabilityZone: s.Zone, AvailabilityZoneId: s.ZoneId, AvailableIpAddressCount: r.service.addresses.free(s.Cidr),
-		CidrBlock: s.Cidr.String(), DefaultForAz: true, MapPublicIpOnLaunch: false, OwnerId: api.Account, State: "available",
+		CidrBlock: s.Cidr.String(), DefaultForAz: true, MapPublicIpOnLaunch: true, OwnerId: api.Account, State: "available",
 		SubnetArn: r.arn("subnet", s.Id), SubnetId: s.Id, Tags: s.Tags.wire(), VpcId: r.Vpc.Id,
 	}
 }

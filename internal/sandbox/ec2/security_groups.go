@@ -384,6 +384,7 @@ func (r *region) authorize(c *api.Call, in *authorizeInput, egress bool) (*autho
 		one.Tags = tagged["security-group-rule"]
 		out.SecurityGroupRules = append(out.SecurityGroupRules, group.add(one).item(group.Id))
 	}
+	r.service.enforce()
 	r.tagOnCreate(c, tagged)
 	return out, nil
 }
@@ -429,6 +430,7 @@ func (r *region) revoke(c *api.Call, in *revokeInput, egress bool) (*succeeded, 
 		}
 	}
 	group.Rules = kept
+	r.service.enforce()
 	return &succeeded{true}, nil
 }
 

@@ -12,10 +12,13 @@ package ec2
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/gate"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/machine"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/storage"
@@ -30,6 +33,11 @@ type Config struct {
 	// Host runs the instances. With machine.None they are only states and
 	// their volumes have no files.
 	Host machine.Host
+
+	// Public is where instances get their public addresses from, and Gates make
+	// them reachable there; without gates they are not.
+	Public netip.Prefix
+	Gates  *gate.Gates
 
 	// Parameter gives the value of an SSM parameter of a region, which may name
 	// an image. It is called with the books held.
@@ -47,6 +55,7 @@ type Service struct {
 	pages     *state.Ledger[page]
 	addresses *addresses
 	runs      *machines
+	public    *public
 	heralds   *heralds
 	parameter func(region, name string) (string, bool)
 	report    func(error)
@@ -71,6 +80,7 @@ func New(config Config) (*Service, error) {
 	}
 	s.context, s.cancel = context.WithCancel(context.Background())
 	s.runs = newMachines(s, config.Host)
+	s.public = newPublic(s, config.Public, config.Gates)
 	s.heralds = &heralds{subscribers: map[*subscriber]struct{}{}, spawn: s.spawn}
 	var err error
 	if s.pages, err = state.Declare(config.Books, "ec2", newPage); err != nil {
@@ -112,6 +122,9 @@ func (s *Service) Close(ctx context.Context) {
 	s.runs.close(ctx)
 	s.cancel()
 	s.group.Wait()
+	if err := s.public.close(); err != nil {
+		s.report(fmt.Errorf("close the ways to instances: %w", err))
+	}
 }
 
 func (s *Service) closing() bool {
@@ -160,6 +173,7 @@ func (r *region) resume() error {
 	for _, i := range r.Instances {
 		if s := r.Subnets[i.SubnetId]; s != nil && i.State != Terminated {
 			r.service.addresses.take(i.Address, s.Cidr)
+			r.keepPublic(i)
 		}
 	}
 	if r.service.real {

@@ -147,8 +147,9 @@ func (s *Service) address(n int) netip.Addr {
 	return netip.AddrFrom4([4]byte{127, byte(s.port >> 8), byte(s.port), byte(n)})
 }
 
-// maxLoadBalancers is how many addresses there are for them.
-const maxLoadBalancers = 254
+// maxLoadBalancers is how many addresses there are for them: the upper half is
+// instances'.
+const maxLoadBalancers = 127
 
 // unique is the last part of an ARN.
 func unique() string {
