@@ -9,6 +9,7 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/autoscaling"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/balancer"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/cloudwatch"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/ebs"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/ec2"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/elbv2"
@@ -28,13 +29,14 @@ type services struct {
 	ec2         *ec2.Service
 	ebs         *ebs.Service
 	elbv2       *elbv2.Service
+	cloudwatch  *cloudwatch.Service
 	autoscaling *autoscaling.Service
 }
 
 // apis lists what the door opens to.
 func (s *services) apis() []*api.Service {
 	return []*api.Service{
-		sts.New(), s.ssm.API(), s.ec2.API(), s.ebs.API(), s.elbv2.API(), s.autoscaling.API(),
+		sts.New(), s.ssm.API(), s.ec2.API(), s.ebs.API(), s.elbv2.API(), s.cloudwatch.API(), s.autoscaling.API(),
 	}
 }
 
@@ -119,7 +121,10 @@ func (s *Sandbox) openGroups(options Options) error {
 	if v.elbv2, err = elbv2.New(s.books, s.clock, v.ec2.Fleet, plane, s.port()); err != nil {
 		return err
 	}
-	v.autoscaling, err = autoscaling.New(s.books, s.clock, v.ec2.Fleet, v.elbv2, autoscaling.Options{LaunchConfigurations: options.LaunchConfigurations})
+	if v.cloudwatch, err = cloudwatch.New(s.books, s.clock); err != nil {
+		return err
+	}
+	v.autoscaling, err = autoscaling.New(s.books, s.clock, v.ec2.Fleet, v.elbv2, v.cloudwatch, autoscaling.Options{LaunchConfigurations: options.LaunchConfigurations})
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 
 	as "github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
+	cw "github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 	"github.com/aws/smithy-go"
@@ -18,6 +19,7 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/autoscaling"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/autoscaling/fleettest"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/cloudwatch"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/ec2"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/elbv2"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
@@ -27,10 +29,11 @@ import (
 // scaling is the services and AWS's clients of them.
 type scaling struct {
 	*as.Client
-	elb   *elb.Client
-	fleet *fleettest.Fleet
-	plane *elbv2.States
-	close func()
+	elb    *elb.Client
+	alarms *cw.Client
+	fleet  *fleettest.Fleet
+	plane  *elbv2.States
+	close  func()
 }
 
 // serve runs a test in a time of its own.
@@ -65,12 +68,16 @@ func open(t *testing.T, dir string, fleet *fleettest.Fleet) *scaling {
 	if err != nil {
 		t.Fatal(err)
 	}
-	service, err := autoscaling.New(books, c, fleets, balancing, autoscaling.Options{LaunchConfigurations: true})
+	watch, err := cloudwatch.New(books, c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := fleettest.Config(t, books, c, service.API(), balancing.API())
-	s.Client, s.elb = as.NewFromConfig(cfg), elb.NewFromConfig(cfg)
+	service, err := autoscaling.New(books, c, fleets, balancing, watch, autoscaling.Options{LaunchConfigurations: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := fleettest.Config(t, books, c, service.API(), balancing.API(), watch.API())
+	s.Client, s.elb, s.alarms = as.NewFromConfig(cfg), elb.NewFromConfig(cfg), cw.NewFromConfig(cfg)
 	s.close = func() {
 		c.Stop()
 		if err := books.Close(); err != nil {
@@ -307,12 +314,9 @@ func TestRefreshesThatAreRefused(t *testing.T) {
 			"maximum below 100": {Preferences: p(func(p *types.RefreshPreferences) {
 				p.MinHealthyPercentage, p.MaxHealthyPercentage = new(int32(50)), new(int32(90))
 			})},
-			"rollback to nothing":      {Preferences: p(func(p *types.RefreshPreferences) { p.AutoRollback = new(true) })},
-			"checkpoints not in order": {Preferences: p(func(p *types.RefreshPreferences) { p.CheckpointPercentages = []int32{50, 20} })},
-			"a delay of no checkpoint": {Preferences: p(func(p *types.RefreshPreferences) { p.CheckpointDelay = new(int32(1)) })},
-			"an alarm": {Preferences: p(func(p *types.RefreshPreferences) {
-				p.AlarmSpecification = &types.AlarmSpecification{Alarms: []string{"a"}}
-			})},
+			"rollback to nothing":       {Preferences: p(func(p *types.RefreshPreferences) { p.AutoRollback = new(true) })},
+			"checkpoints not in order":  {Preferences: p(func(p *types.RefreshPreferences) { p.CheckpointPercentages = []int32{50, 20} })},
+			"a delay of no checkpoint":  {Preferences: p(func(p *types.RefreshPreferences) { p.CheckpointDelay = new(int32(1)) })},
 			"another strategy":          {Strategy: types.RefreshStrategyReplaceRootVolume},
 			"a version that is not":     {DesiredConfiguration: &types.DesiredConfiguration{LaunchTemplate: version("9")}},
 			"a parameter for the image": {DesiredConfiguration: &types.DesiredConfiguration{LaunchTemplate: version("3")}},

@@ -10,7 +10,6 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
 )
 
-// refreshPreferences knows all preferences but AlarmSpecification.
 type refreshPreferences struct {
 	MinHealthyPercentage      *int
 	MaxHealthyPercentage      *int
@@ -22,7 +21,10 @@ type refreshPreferences struct {
 	CheckpointPercentages     []int
 	CheckpointDelay           *int
 	BakeTime                  *int
+	AlarmSpecification        *alarmSpecification
 }
+
+type alarmSpecification struct{ Alarms []string }
 
 type desiredConfiguration struct {
 	LaunchTemplate       *launchTemplateSpecification
@@ -77,6 +79,12 @@ func (r *region) startable(g *group.Group, desired *group.Configuration, p group
 	target := g.Saved
 	if desired != nil {
 		target = *desired
+	}
+	if alarm, state := group.CheckAlarms(r.world.Alarms, p.Alarms); alarm != "" {
+		if state == "" {
+			return invalid("The request isn't valid. The CloudWatch alarm %s does not exist.", alarm)
+		}
+		return invalid("The request isn't valid. The CloudWatch alarm %s is in the %s state. An instance refresh can start only when all of its alarms are in the OK state.", alarm, state)
 	}
 	switch {
 	case g.Saved.LaunchConfiguration != "" && desired == nil && p.SkipMatching:
@@ -153,8 +161,30 @@ func preferencesOf(g *group.Group, in *refreshPreferences) (group.Preferences, e
 	if p.ProtectedWay, err = wayOf("ScaleInProtectedInstances", in.ScaleInProtectedInstances, "Refresh"); err != nil {
 		return p, err
 	}
-	p.StandbyWay, err = wayOf("StandbyInstances", in.StandbyInstances, "Terminate")
+	if p.StandbyWay, err = wayOf("StandbyInstances", in.StandbyInstances, "Terminate"); err != nil {
+		return p, err
+	}
+	p.Alarms, err = alarmsOf(in.AlarmSpecification)
 	return p, err
+}
+
+// maxAlarms is how many alarms a refresh may have
+// (https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_AlarmSpecification.html).
+const maxAlarms = 10
+
+func alarmsOf(in *alarmSpecification) ([]string, error) {
+	if in == nil {
+		return nil, nil
+	}
+	if n := len(in.Alarms); n > maxAlarms {
+		return nil, invalid("AlarmSpecification has %d alarms, but may have at most %d.", n, maxAlarms)
+	}
+	for i, name := range in.Alarms {
+		if name == "" || len(name) > 255 || slices.Contains(in.Alarms[:i], name) {
+			return nil, invalid("AlarmSpecification has the alarm name '%s', which is given twice or has not between 1 and 255 characters.", name)
+		}
+	}
+	return in.Alarms, nil
 }
 
 func wayOf(preference, value, take string) (group.Way, error) {
@@ -323,6 +353,9 @@ func preferencesOut(p group.Preferences) refreshPreferences {
 	}
 	if p.StandbyWay == group.WayTake {
 		out.StandbyInstances = "Terminate"
+	}
+	if len(p.Alarms) > 0 {
+		out.AlarmSpecification = &alarmSpecification{slices.Clone(p.Alarms)}
 	}
 	if len(p.Checkpoints) > 0 {
 		out.CheckpointPercentages = slices.Clone(p.Checkpoints)

@@ -10,6 +10,7 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/autoscaling/group"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/cloudwatch"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/ec2"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/elbv2"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
@@ -30,6 +31,7 @@ type Service struct {
 	clock   *clock.Clock
 	fleet   func(region string) ec2.Fleet
 	elb     *elbv2.Service
+	alarms  *cloudwatch.Service
 	options Options
 	pages   *state.Ledger[page]
 
@@ -48,25 +50,25 @@ type region struct {
 	world   group.World
 	fleet   ec2.Fleet
 	targets targets
-	alarms  map[string]*alarm // by group
+	next    map[string]*appointment // by group
 }
 
-// alarm is when a group is stepped next.
-type alarm struct {
+// appointment is when a group is stepped next.
+type appointment struct {
 	at     time.Time
 	cancel func()
 }
 
-// New opens the service, after EC2 and Elastic Load Balancing. What the books
-// know of goes on at once.
-func New(books *state.Books, clock *clock.Clock, fleet func(region string) ec2.Fleet, elb *elbv2.Service, options Options) (*Service, error) {
+// New opens the service, after EC2, Elastic Load Balancing and CloudWatch. What
+// the books know of goes on at once.
+func New(books *state.Books, clock *clock.Clock, fleet func(region string) ec2.Fleet, elb *elbv2.Service, alarms *cloudwatch.Service, options Options) (*Service, error) {
 	pages, err := state.Declare(books, "autoscaling", func(string) *page {
 		return &page{Groups: map[string]*group.Group{}, LaunchConfigurations: map[string]*launchConfiguration{}}
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open Auto Scaling: %w", err)
 	}
-	s := &Service{books: books, clock: clock, fleet: fleet, elb: elb, options: options, pages: pages, regions: map[string]*region{}}
+	s := &Service{books: books, clock: clock, fleet: fleet, elb: elb, alarms: alarms, options: options, pages: pages, regions: map[string]*region{}}
 	books.Read(func() {
 		for _, name := range pages.Regions() {
 			s.in(name)
@@ -117,11 +119,13 @@ func (s *Service) in(name string) *region {
 	if r, ok := s.regions[name]; ok {
 		return r
 	}
-	r := &region{page: s.pages.In(name), fleet: s.fleet(name), targets: targets{s.elb.Groups(name)}, alarms: map[string]*alarm{}}
-	r.world = group.World{Fleet: fleet{r.fleet}, Targets: r.targets, Pace: s.pace()}
+	r := &region{page: s.pages.In(name), fleet: s.fleet(name), targets: targets{s.elb.Groups(name)}, next: map[string]*appointment{}}
+	alarms := s.alarms.Alarms(name)
+	r.world = group.World{Fleet: fleet{r.fleet}, Targets: r.targets, Alarms: alarms, Pace: s.pace()}
 	s.regions[name] = r
 	r.fleet.Subscribe(func(change ec2.StateChange) { s.heard(name, change.InstanceID) })
 	r.targets.Subscribe(func(id string) { s.heard(name, id) })
+	alarms.Subscribe(func() { s.alarmed(name) })
 	now := s.clock.Now()
 	for _, g := range r.Groups {
 		g.Wake(now)
@@ -158,24 +162,36 @@ func (s *Service) heard(name, id string) {
 	})
 }
 
+// alarmed has the groups whose refresh minds alarms look at them.
+func (s *Service) alarmed(name string) {
+	s.books.Read(func() {
+		r := s.in(name)
+		for _, g := range r.Groups {
+			if refresh := g.Active(); refresh != nil && len(refresh.Alarms) > 0 {
+				s.soon(r, g)
+			}
+		}
+	})
+}
+
 // stepAt has a group stepped at a time, or earlier if it is to be already. The
 // books must be held.
 func (s *Service) stepAt(r *region, g *group.Group, at time.Time) {
-	if a, ok := r.alarms[g.Name]; ok {
+	if a, ok := r.next[g.Name]; ok {
 		if !at.Before(a.at) {
 			return
 		}
 		a.cancel()
 	}
-	a := &alarm{at: at}
-	r.alarms[g.Name] = a
+	a := &appointment{at: at}
+	r.next[g.Name] = a
 	name := g.Name
 	a.cancel = s.clock.After(max(0, at.Sub(s.clock.Now())), func() {
 		s.books.Do(func() {
-			if r.alarms[name] != a {
+			if r.next[name] != a {
 				return // put off, or the group is gone
 			}
-			delete(r.alarms, name)
+			delete(r.next, name)
 			if g, ok := r.Groups[name]; ok {
 				s.step(r, g)
 			}

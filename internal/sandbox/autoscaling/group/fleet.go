@@ -9,6 +9,7 @@ import (
 type World struct {
 	Fleet   Fleet
 	Targets Targets
+	Alarms  Alarms
 	Pace    Pace
 }
 
@@ -36,6 +37,12 @@ type Targets interface {
 	// Health of one instance in a target group; the zero Health when it is not,
 	// or no longer, registered there.
 	Health(targetGroup, id string) Health
+}
+
+// Alarms is what a group needs of CloudWatch.
+type Alarms interface {
+	// State of an alarm in CloudWatch's words; "" when there is none.
+	State(alarm string) string
 }
 
 // Order is for instances that are alike.
@@ -66,6 +73,9 @@ const (
 
 	targetHealthy   = "healthy"
 	targetUnhealthy = "unhealthy"
+
+	alarmOK      = "OK"
+	alarmRinging = "ALARM"
 )
 
 // Pace is how long AWS's own part in things takes, already scaled, and the

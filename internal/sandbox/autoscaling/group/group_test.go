@@ -25,6 +25,7 @@ type world struct {
 	targets  map[string]string // state by instance, in the one target group
 	drainEnd map[string]time.Time
 	delay    time.Duration
+	alarms   map[string]string
 	log      []string
 	n        int
 }
@@ -40,15 +41,20 @@ func newWorld() *world {
 		broken:   map[int64]bool{},
 		version:  map[string]int64{},
 		targets:  map[string]string{},
+		alarms:   map[string]string{},
 		drainEnd: map[string]time.Time{},
 	}
 }
 
 func (w *world) World() World {
-	return World{Fleet: w, Targets: w, Pace: Pace{
+	return World{Fleet: w, Targets: w, Alarms: alarms(w.alarms), Pace: Pace{
 		Begin: time.Second, Poll: time.Second, Check: 10 * time.Second, Retry: 15 * time.Second, Patience: time.Hour,
 	}}
 }
+
+type alarms map[string]string
+
+func (a alarms) State(name string) string { return a[name] }
 
 func (w *world) Template(ref TemplateRef, instanceType string) (Template, error) {
 	t := Template{ID: ref.ID, Name: ref.Name, Version: w.versions[ref.ID], InstanceType: "t3.micro"}

@@ -50,15 +50,16 @@ type Refresh struct {
 // Preferences are what the user chose for a refresh, defaults filled in.
 type Preferences struct {
 	MinHealthy      int
-	MaxHealthy      *int  `json:",omitempty"` // nil is not the same as 100
-	Warmup          *int  // seconds
-	SkipMatching    bool  `json:",omitempty"`
-	AutoRollback    bool  `json:",omitempty"`
-	ProtectedWay    Way   // with instances protected from scale-in
-	StandbyWay      Way   // with instances in standby
-	Checkpoints     []int `json:",omitempty"` // percentages, ascending
-	CheckpointDelay int   `json:",omitempty"` // seconds
-	BakeTime        int   `json:",omitempty"` // seconds
+	MaxHealthy      *int     `json:",omitempty"` // nil is not the same as 100
+	Warmup          *int     // seconds
+	SkipMatching    bool     `json:",omitempty"`
+	AutoRollback    bool     `json:",omitempty"`
+	ProtectedWay    Way      // with instances protected from scale-in
+	StandbyWay      Way      // with instances in standby
+	Checkpoints     []int    `json:",omitempty"` // percentages, ascending
+	CheckpointDelay int      `json:",omitempty"` // seconds
+	BakeTime        int      `json:",omitempty"` // seconds
+	Alarms          []string `json:",omitempty"` // names
 }
 
 // Way is what a refresh does with instances that it should not simply replace.
@@ -134,6 +135,9 @@ func (g *Group) refresh(ctx context.Context, w World, now time.Time) bool {
 	r := g.Active()
 	if r == nil || g.Deleting {
 		return false
+	}
+	if g.alarmed(w, r, now) {
+		return true
 	}
 	switch r.Status {
 	case RefreshPending:

@@ -2,6 +2,7 @@ package group
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -27,7 +28,8 @@ func (g *Group) replace(ctx context.Context, w World, r *Refresh, now time.Time)
 	if r.MaxHealthy != nil {
 		most = floor(g.Desired, *r.MaxHealthy)
 	}
-	paused := holding || g.suspended(ProcessInstanceRefresh) || g.suspended(ProcessTerminate)
+	dataless := r.dataless(w)
+	paused := holding || dataless != "" || g.suspended(ProcessInstanceRefresh) || g.suspended(ProcessTerminate)
 	if g.rebooting(w, now) && t.ready < t.capacity {
 		paused = true // those that are not ready are not there to be replaced
 		g.wakeAt(g.woken.Add(w.Pace.Reboot))
@@ -68,7 +70,10 @@ func (g *Group) replace(ctx context.Context, w World, r *Refresh, now time.Time)
 	}
 
 	g.measure(r)
-	if r.Status != RefreshInProgress || !holding {
+	switch {
+	case dataless != "":
+		r.Reason = fmt.Sprintf("Waiting for the CloudWatch alarm %s to have sufficient data.", dataless)
+	case r.Status != RefreshInProgress || !holding:
 		r.Reason = g.waitingFor(w)
 	}
 	g.judge(w, r, holding, now)
