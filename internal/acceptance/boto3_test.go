@@ -14,7 +14,7 @@ func TestBoto3(t *testing.T) {
 	if err != nil || len(scripts) == 0 {
 		t.Fatalf("found %d scripts (%v)", len(scripts), err)
 	}
-	stage, box := states(t, "0.02")
+	stage, box := states(t, "typical", "0.02")
 	for _, script := range scripts {
 		t.Run(strings.TrimSuffix(filepath.Base(script), ".py"), func(t *testing.T) {
 			t.Parallel()

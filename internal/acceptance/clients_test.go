@@ -9,10 +9,9 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/rehearsal"
 )
 
-// states starts a sandbox whose instances are only states, and in which all
-// waiting, AWS's own too, takes the given part of its time. It ends with the
+// states starts a sandbox whose instances are only states. It ends with the
 // test and leaves nothing.
-func states(t *testing.T, scale string) (*rehearsal.Stage, *rehearsal.Sandbox) {
+func states(t *testing.T, profile, scale string) (*rehearsal.Stage, *rehearsal.Sandbox) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts a sandbox")
@@ -22,7 +21,7 @@ func states(t *testing.T, scale string) (*rehearsal.Stage, *rehearsal.Sandbox) {
 		t.Fatal(err)
 	}
 	ctx := context.WithoutCancel(t.Context()) // it is needed until the test has cleaned up
-	box, err := stage.Start(ctx, "--machines", "none", "--profile", "typical", "--time-scale", scale)
+	box, err := stage.Start(ctx, "--machines", "none", "--profile", profile, "--time-scale", scale)
 	if err != nil {
 		t.Fatal(err)
 	}
