@@ -96,6 +96,9 @@ func (r *region) createSnapshot(c *api.Call, in *createSnapshotInput) (*snapshot
 	if err != nil {
 		return nil, err
 	}
+	if err := checkDescription(in.Description); err != nil {
+		return nil, err
+	}
 	v, err := r.volume(in.VolumeId)
 	if err != nil {
 		return nil, err
@@ -139,6 +142,29 @@ type createSnapshotsOutput struct {
 	Snapshots []snapshotInfo `wire:",snapshotSet"`
 }
 
+// maxExcluded is how many volumes CreateSnapshots may leave out.
+const maxExcluded = 40
+
+// checkExcluded refuses to leave out volumes that are no data volumes of the
+// instance (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceSpecification.html).
+func (r *region) checkExcluded(i *instance, ids []string) error {
+	if len(ids) > maxExcluded {
+		return fail("InvalidParameterValue", "At most %d volumes can be excluded, not %d.", maxExcluded, len(ids))
+	}
+	for _, id := range ids {
+		v, err := r.volume(id)
+		switch {
+		case err != nil:
+			return err
+		case v.Attachment == nil || v.Attachment.InstanceId != i.Id:
+			return fail("InvalidParameterValue", "The volume '%s' is not attached to the instance '%s'.", id, i.Id)
+		case v.Attachment.Device == i.RootDeviceName:
+			return fail("InvalidParameterValue", "The volume '%s' is the root volume; use ExcludeBootVolume to exclude it.", id)
+		}
+	}
+	return nil
+}
+
 func (r *region) createSnapshots(c *api.Call, in *createSnapshotsInput) (*createSnapshotsOutput, error) {
 	tagged, err := specified(in.TagSpecifications, "snapshot")
 	if err != nil {
@@ -147,8 +173,17 @@ func (r *region) createSnapshots(c *api.Call, in *createSnapshotsInput) (*create
 	if in.CopyTagsFromSource != "" && in.CopyTagsFromSource != "volume" {
 		return nil, invalidValue(in.CopyTagsFromSource, "CopyTagsFromSource", "Expected 'volume'.")
 	}
+	if err := checkDescription(in.Description); err != nil {
+		return nil, err
+	}
 	i, err := r.instance(in.InstanceSpecification.InstanceId)
 	if err != nil {
+		return nil, err
+	}
+	if i.State != Running && i.State != Stopped {
+		return nil, fail("IncorrectState", "The instance '%s' is '%s'; it must be 'running' or 'stopped'.", i.Id, i.State)
+	}
+	if err := r.checkExcluded(i, in.InstanceSpecification.ExcludeDataVolumeIds); err != nil {
 		return nil, err
 	}
 	c.On(r.arn("instance", i.Id), r.arn("snapshot", "*"), r.arn("volume", "*"))

@@ -37,6 +37,9 @@ func (r *region) modifyImageAttribute(c *api.Call, in *modifyImageAttributeInput
 	if err != nil {
 		return nil, err
 	}
+	if i.State != imageAvailable {
+		return nil, fail("InvalidAMIID.Unavailable", "The image ID '%s' is not available: it is %s", i.Id, i.State)
+	}
 	if err := in.spellOut(); err != nil {
 		return nil, err
 	}
@@ -52,6 +55,9 @@ func (r *region) modifyImageAttribute(c *api.Call, in *modifyImageAttributeInput
 	case given > 1:
 		return nil, fail("InvalidParameterCombination", "Fields for multiple attribute types specified.")
 	case in.Description != nil:
+		if err := checkDescription(in.Description.Value); err != nil {
+			return nil, err
+		}
 		i.Description = in.Description.Value
 	case in.ImdsSupport != nil:
 		if in.ImdsSupport.Value != "v2.0" {
@@ -110,8 +116,7 @@ func (in *modifyImageAttributeInput) spellOut() error {
 	return nil
 }
 
-// permitLaunch changes who may launch an image. One with an encrypted snapshot
-// cannot be public.
+// permitLaunch changes who may launch an image.
 func (r *region) permitLaunch(i *image, change *launchPermissionChange) (*succeeded, error) {
 	if len(change.Add)+len(change.Remove) == 0 {
 		return nil, fail("InvalidParameterCombination", "No operation specified for launchPermission attribute.")
@@ -122,8 +127,8 @@ func (r *region) permitLaunch(i *image, change *launchPermissionChange) (*succee
 		}
 	}
 	for _, p := range change.Add {
-		if p.Group != "" && slices.ContainsFunc(i.BlockDevices, func(d blockDevice) bool { return d.Ebs != nil && orZero(d.Ebs.Encrypted) }) {
-			return nil, fail("InvalidParameterValue", "Image %s has an encrypted snapshot and cannot be made public.", i.Id)
+		if err := r.shareable(i, p); err != nil {
+			return nil, err
 		}
 	}
 	permissions := slices.Clone(i.Permissions)
@@ -134,6 +139,25 @@ func (r *region) permitLaunch(i *image, change *launchPermissionChange) (*succee
 	}
 	i.Permissions = slices.DeleteFunc(permissions, func(p launchPermission) bool { return slices.Contains(change.Remove, p) })
 	return &succeeded{true}, nil
+}
+
+// shareable refuses to share an image whose snapshots others could not read:
+// one with an encrypted snapshot cannot be public, and one encrypted with the
+// key that AWS manages cannot be shared at all
+// (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/sharingamis-explicit.html,
+// https://github.com/hashicorp/packer/issues/7410).
+func (r *region) shareable(i *image, with launchPermission) error {
+	for _, id := range i.snapshots() {
+		s := r.service.store.In(r.name).Snapshots[id]
+		switch {
+		case s == nil || !s.Encrypted:
+		case with.Group != "":
+			return fail("InvalidParameterValue", "Image %s has an encrypted snapshot and cannot be made public.", i.Id)
+		case s.KmsKeyId == r.defaultKey():
+			return fail("InvalidParameter", "Snapshots encrypted with the AWS Managed CMK can't be shared. Specify another snapshot.")
+		}
+	}
+	return nil
 }
 
 func (p launchPermission) check() error {
@@ -226,8 +250,13 @@ type enableImageDeprecationInput struct {
 	ImageId     string    `wire:",,required"`
 }
 
-// maxDeprecation is how far ahead an image of one's own may be deprecated.
-const maxDeprecation = 10 * 365 * 24 * time.Hour
+// How far ahead an image may be deprecated, in years: from now, or where it is
+// public from its creation
+// (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_EnableImageDeprecation.html).
+const (
+	maxDeprecation       = 10
+	maxPublicDeprecation = 2
+)
 
 func (r *region) enableImageDeprecation(c *api.Call, in *enableImageDeprecationInput) (*succeeded, error) {
 	i, err := r.ownImage(c, in.ImageId)
@@ -238,8 +267,10 @@ func (r *region) enableImageDeprecation(c *api.Call, in *enableImageDeprecationI
 	switch {
 	case at.Before(r.now()):
 		return nil, fail("InvalidParameterValue", "The date %s is in the past; specify a date and time that is not.", stamp(in.DeprecateAt))
-	case at.After(r.now().Add(maxDeprecation)):
-		return nil, fail("InvalidParameterValue", "The date %s is more than 10 years from now.", stamp(in.DeprecateAt))
+	case i.public() && at.After(i.Created.AddDate(maxPublicDeprecation, 0, 0)):
+		return nil, fail("InvalidParameterValue", "The date %s is more than %d years from the creation of the image, which is public.", stamp(in.DeprecateAt), maxPublicDeprecation)
+	case at.After(r.now().AddDate(maxDeprecation, 0, 0)):
+		return nil, fail("InvalidParameterValue", "The date %s is more than %d years from now.", stamp(in.DeprecateAt), maxDeprecation)
 	}
 	i.Deprecated = at
 	return &succeeded{true}, nil

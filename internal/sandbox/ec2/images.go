@@ -137,6 +137,16 @@ func accounts(owners []string) ([]string, error) {
 	return numbers, nil
 }
 
+// checkUsers refuses what is neither an account, nor self, nor all.
+func checkUsers(users []string) error {
+	for _, user := range users {
+		if user != "self" && user != "all" && !accountNumber.MatchString(user) {
+			return fail("InvalidUserID.Malformed", `Invalid user id: "%s"`, user)
+		}
+	}
+	return nil
+}
+
 // alias is the word for an owner, if there is one.
 func alias(owner string) string {
 	if owner == api.Amazon {
@@ -249,8 +259,11 @@ var imageFilters = filterable[imageItem]{
 		"name":                             func(i imageItem) []string { return []string{i.Name} },
 		"owner-alias":                      func(i imageItem) []string { return one(i.ImageOwnerAlias) },
 		"owner-id":                         func(i imageItem) []string { return []string{i.OwnerId} },
+		"kernel-id":                        func(imageItem) []string { return nil }, // only old paravirtual images have one
 		"platform":                         func(imageItem) []string { return nil }, // only Windows has one
 		"product-code":                     func(imageItem) []string { return nil },
+		"product-code.type":                func(imageItem) []string { return nil },
+		"ramdisk-id":                       func(imageItem) []string { return nil },
 		"root-device-name":                 func(i imageItem) []string { return []string{i.RootDeviceName} },
 		"root-device-type":                 func(i imageItem) []string { return []string{i.RootDeviceType} },
 		"source-image-id":                  func(i imageItem) []string { return one(i.SourceImageId) },
@@ -258,6 +271,8 @@ var imageFilters = filterable[imageItem]{
 		"source-instance-id":               func(i imageItem) []string { return one(i.SourceInstanceId) },
 		"sriov-net-support":                func(i imageItem) []string { return one(i.SriovNetSupport) },
 		"state":                            func(i imageItem) []string { return []string{i.State} },
+		"state-reason-code":                func(i imageItem) []string { return i.because(func(s stateReason) string { return s.Code }) },
+		"state-reason-message":             func(i imageItem) []string { return i.because(func(s stateReason) string { return s.Message }) },
 		"virtualization-type":              func(i imageItem) []string { return []string{i.VirtualizationType} },
 	},
 	tags: func(i imageItem) tags { return tagMap(i.Tags) },
@@ -273,6 +288,13 @@ func (i imageItem) devices(of func(*ebsDevice) []string) []string {
 	return values
 }
 
+func (i imageItem) because(of func(stateReason) string) []string {
+	if i.StateReason == nil {
+		return nil
+	}
+	return one(of(*i.StateReason))
+}
+
 func (r *region) describeImages(_ *api.Call, in *describeImagesInput) (*describeImagesOutput, error) {
 	for _, id := range in.ImageIds {
 		if _, err := r.visibleImage(id); err != nil {
@@ -281,6 +303,9 @@ func (r *region) describeImages(_ *api.Call, in *describeImagesInput) (*describe
 	}
 	owners, err := accounts(in.Owners)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkUsers(in.ExecutableUsers); err != nil {
 		return nil, err
 	}
 	var candidates []*image
@@ -329,7 +354,7 @@ func (r *region) deregisterImage(c *api.Call, in *deregisterImageInput) (*deregi
 	if err != nil {
 		return nil, err
 	}
-	i.State = imageDeregistered
+	i.State, i.Tags = imageDeregistered, nil // its tags are nobody's
 	out := &deregisterImageOutput{Return: true}
 	if !in.DeleteAssociatedSnapshots {
 		return out, nil

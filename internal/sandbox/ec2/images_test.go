@@ -430,3 +430,88 @@ func TestDeprecatedImageIsHiddenFromOthersOnly(t *testing.T) {
 		}
 	}
 }
+
+func TestDeprecationHasALimit(t *testing.T) {
+	w := newWorld(t)
+	own, public := w.image("own"), w.image("public")
+	if _, err := w.ModifyImageAttribute(t.Context(), &ec2.ModifyImageAttributeInput{ImageId: &public, LaunchPermission: &types.LaunchPermissionModifications{
+		Add: []types.LaunchPermission{{Group: types.PermissionGroupAll}},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	year := func(n int) *time.Time { return aws.Time(time.Now().AddDate(n, 0, 0).Add(-time.Hour)) }
+	for name, test := range map[string]struct {
+		image string
+		at    *time.Time
+		code  string
+	}{
+		"in ten years":         {own, year(10), ""},
+		"in more":              {own, year(11), "InvalidParameterValue"},
+		"a public one in two":  {public, year(2), ""},
+		"a public one in more": {public, year(3), "InvalidParameterValue"},
+		"in the past":          {own, year(0), "InvalidParameterValue"},
+		"an image that is not": {"ami-00000000000000000", year(1), "InvalidAMIID.NotFound"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := w.EnableImageDeprecation(t.Context(), &ec2.EnableImageDeprecationInput{ImageId: &test.image, DeprecateAt: test.at})
+			if test.code != "" {
+				refused(t, err, test.code)
+			} else if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestEncryptedImageIsSharedUnlessItsKeyForbids(t *testing.T) {
+	w := newWorld(t)
+	register := func(name, key string) string {
+		in := w.ami(name)
+		in.BlockDeviceMappings[0].Ebs.SnapshotId = aws.String(w.snapshot(2, func(s *storage.Snapshot) { s.Encrypted, s.KmsKeyId = true, key }))
+		out, err := w.RegisterImage(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *out.ImageId
+	}
+	var defaultKey string
+	w.books.Read(func() { defaultKey = w.service.in("eu-west-1").defaultKey() })
+	share := func(image string, p types.LaunchPermission) error {
+		_, err := w.ModifyImageAttribute(t.Context(), &ec2.ModifyImageAttributeInput{ImageId: &image, LaunchPermission: &types.LaunchPermissionModifications{Add: []types.LaunchPermission{p}}})
+		return err
+	}
+	managed, own := register("managed", defaultKey), register("own", ownKey)
+	account := types.LaunchPermission{UserId: aws.String("999999999999")}
+	refused(t, share(managed, account), "InvalidParameter")
+	refused(t, share(own, types.LaunchPermission{Group: types.PermissionGroupAll}), "InvalidParameterValue")
+	if err := share(own, account); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOnlyAnAvailableImageIsModified(t *testing.T) {
+	w := newWorld(t)
+	id := w.image("hello")
+	w.books.Do(func() { w.service.in("eu-west-1").Images[id].State = imagePending })
+	_, err := w.ModifyImageAttribute(t.Context(), &ec2.ModifyImageAttributeInput{ImageId: &id, Description: &types.AttributeValue{Value: aws.String("new")}})
+	refused(t, err, "InvalidAMIID.Unavailable")
+}
+
+func TestRepeatedCopyImageIsAnsweredWithoutItsSource(t *testing.T) {
+	w := newWorld(t)
+	id := w.image("hello")
+	in := &ec2.CopyImageInput{Name: aws.String("copy"), SourceImageId: &id, SourceRegion: aws.String("eu-west-1"), ClientToken: aws.String("once")}
+	first, err := w.CopyImage(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.DeregisterImage(t.Context(), &ec2.DeregisterImageInput{ImageId: &id}); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := w.CopyImage(t.Context(), in); err != nil || *again.ImageId != *first.ImageId {
+		t.Errorf("the same token gave %v, %v; want %s", again, err, *first.ImageId)
+	}
+	in.ClientToken = aws.String("twice")
+	_, err = w.CopyImage(t.Context(), in)
+	refused(t, err, "InvalidAMIID.Unavailable")
+}

@@ -24,6 +24,10 @@ type modifySnapshotAttributeInput struct {
 	UserIds                []string `wire:"UserId"`
 }
 
+// maxPermissionChanges is how many permissions of a snapshot one call may add, or
+// remove (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifySnapshotAttribute.html).
+const maxPermissionChanges = 500
+
 func (r *region) modifySnapshotAttribute(c *api.Call, in *modifySnapshotAttributeInput) (*succeeded, error) {
 	found, err := r.ownSnapshot(in.SnapshotId)
 	if err != nil {
@@ -36,6 +40,12 @@ func (r *region) modifySnapshotAttribute(c *api.Call, in *modifySnapshotAttribut
 	change, err := in.change()
 	if err != nil {
 		return nil, err
+	}
+	switch changes := len(change.Add) + len(change.Remove); {
+	case len(change.Add) > 0 && len(change.Remove) > 0:
+		return nil, fail("InvalidParameterCombination", "Permissions cannot be added and removed in a single operation.")
+	case changes > maxPermissionChanges:
+		return nil, fail("InvalidParameterValue", "At most %d permissions can be modified in a single operation, not %d.", maxPermissionChanges, changes)
 	}
 	for _, p := range slices.Concat(change.Add, change.Remove) {
 		if err := (launchPermission{Group: p.Group, UserId: p.UserId}).check(); err != nil {

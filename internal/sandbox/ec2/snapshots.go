@@ -144,6 +144,9 @@ func (r *region) describeSnapshots(_ *api.Call, in *describeSnapshotsInput) (*de
 	if err != nil {
 		return nil, err
 	}
+	if err := checkUsers(in.RestorableByUserIds); err != nil {
+		return nil, err
+	}
 	candidates := slices.DeleteFunc(ordered(r.snapshots()), func(s snapshot) bool {
 		return !s.MayCreateVolume(api.Account) ||
 			len(owners) > 0 && !slices.Contains(owners, s.OwnerId) ||

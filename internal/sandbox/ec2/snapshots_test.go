@@ -1,8 +1,10 @@
 package ec2
 
 import (
+	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -219,4 +221,106 @@ func (w *world) describeSnapshot(id string) types.Snapshot {
 		w.Fatal(err)
 	}
 	return out.Snapshots[0]
+}
+
+func TestSnapshotPermissionsAreAddedOrRemoved(t *testing.T) {
+	w := newWorld(t)
+	id := w.snapshot(1)
+	someone := []types.CreateVolumePermission{{UserId: aws.String("111111111111")}}
+	_, err := w.ModifySnapshotAttribute(t.Context(), &ec2.ModifySnapshotAttributeInput{SnapshotId: &id, CreateVolumePermission: &types.CreateVolumePermissionModifications{Add: someone, Remove: someone}})
+	refused(t, err, "InvalidParameterCombination")
+	var many []string
+	for n := range 501 {
+		many = append(many, fmt.Sprintf("%012d", n))
+	}
+	_, err = w.ModifySnapshotAttribute(t.Context(), &ec2.ModifySnapshotAttributeInput{SnapshotId: &id, OperationType: types.OperationTypeAdd, UserIds: many})
+	refused(t, err, "InvalidParameterValue")
+	if _, err := w.ModifySnapshotAttribute(t.Context(), &ec2.ModifySnapshotAttributeInput{SnapshotId: &id, OperationType: types.OperationTypeAdd, UserIds: many[:500]}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCreateSnapshotsOfAnInstance(t *testing.T) {
+	w := newWorld(t)
+	id := w.withData()
+	root, data := "", ""
+	for _, d := range w.describeInstance(id).BlockDeviceMappings {
+		if *d.DeviceName == "/dev/xvda" {
+			root = *d.Ebs.VolumeId
+		} else {
+			data = *d.Ebs.VolumeId
+		}
+	}
+	if _, err := w.CreateTags(t.Context(), &ec2.CreateTagsInput{Resources: []string{root}, Tags: tagList("of", "volume")}); err != nil {
+		t.Fatal(err)
+	}
+	loose, err := w.CreateVolume(t.Context(), &ec2.CreateVolumeInput{AvailabilityZone: aws.String("eu-west-1a"), Size: aws.Int32(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		spec types.InstanceSpecification
+		want string // the volume
+		code string
+	}{
+		"without data":         {types.InstanceSpecification{ExcludeDataVolumeIds: []string{data}}, root, ""},
+		"without root":         {types.InstanceSpecification{ExcludeBootVolume: aws.Bool(true)}, data, ""},
+		"without anything":     {types.InstanceSpecification{ExcludeBootVolume: aws.Bool(true), ExcludeDataVolumeIds: []string{data}}, "", "InvalidParameterCombination"},
+		"the root as data":     {types.InstanceSpecification{ExcludeDataVolumeIds: []string{root}}, "", "InvalidParameterValue"},
+		"a volume elsewhere":   {types.InstanceSpecification{ExcludeDataVolumeIds: []string{*loose.VolumeId}}, "", "InvalidParameterValue"},
+		"a volume that is not": {types.InstanceSpecification{ExcludeDataVolumeIds: []string{"vol-00000000000000000"}}, "", "InvalidVolume.NotFound"},
+		"of no instance":       {types.InstanceSpecification{InstanceId: aws.String("i-00000000000000000")}, "", "InvalidInstanceID.NotFound"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if test.spec.InstanceId == nil {
+				test.spec.InstanceId = &id
+			}
+			out, err := w.CreateSnapshots(t.Context(), &ec2.CreateSnapshotsInput{
+				InstanceSpecification: &test.spec, CopyTagsFromSource: types.CopyTagsFromSourceVolume,
+				TagSpecifications: []types.TagSpecification{specify(types.ResourceTypeSnapshot, "more", "tags")},
+			})
+			if test.code != "" {
+				refused(t, err, test.code)
+				return
+			}
+			if err != nil || len(out.Snapshots) != 1 || *out.Snapshots[0].VolumeId != test.want {
+				t.Fatalf("made %v, %v; want one of %s", out, err, test.want)
+			}
+			got := out.Snapshots[0]
+			if copied := tagOf(got.Tags, "of") == "volume"; copied != (test.want == root) || tagOf(got.Tags, "more") != "tags" {
+				t.Errorf("the snapshot's tags are %v", got.Tags)
+			}
+			w.untilSnapshot(*got.SnapshotId)
+		})
+	}
+}
+
+func TestAVolumesSnapshotsStayRelatedToItsSource(t *testing.T) {
+	w := newWorld(t)
+	source := w.snapshot(1)
+	var lineage string
+	w.books.Read(func() { lineage = w.store.In("eu-west-1").Snapshots[source].Lineage })
+	v, err := w.CreateVolume(t.Context(), &ec2.CreateVolumeInput{AvailabilityZone: aws.String("eu-west-1a"), SnapshotId: &source})
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiter := ec2.NewVolumeAvailableWaiter(w, func(o *ec2.VolumeAvailableWaiterOptions) { o.MinDelay, o.MaxDelay = impatient, 100*impatient })
+	if err := waiter.Wait(t.Context(), &ec2.DescribeVolumesInput{VolumeIds: []string{*v.VolumeId}}, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	first, err := w.CreateSnapshot(t.Context(), &ec2.CreateSnapshotInput{VolumeId: v.VolumeId})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.untilSnapshot(*first.SnapshotId)
+	if _, err := w.DeleteSnapshot(t.Context(), &ec2.DeleteSnapshotInput{SnapshotId: &source}); err != nil {
+		t.Fatal(err)
+	}
+	w.books.Do(func() {
+		r := w.service.in("eu-west-1")
+		second := r.begin(r.Volumes[*v.VolumeId], "", nil)
+		if got := w.store.In("eu-west-1").Snapshots[*first.SnapshotId].Lineage; got != lineage || second.Lineage != lineage {
+			t.Errorf("the lineage went from %s to %s and %s", lineage, got, second.Lineage)
+		}
+	})
 }
