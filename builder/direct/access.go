@@ -49,7 +49,19 @@ func (s *stepAccess) checkName(ctx context.Context) error {
 	if err != nil || !found {
 		return err
 	}
-	return s.replaceable(ctx, taken)
+	if !image.Unfinished(taken, s.work.Wish.Run) {
+		return s.replaceable(ctx, taken)
+	}
+	s.unfinished = aws.ToString(taken.ImageId)
+	s.ui.Say(fmt.Sprintf("The name %s is that of %s, which another build has not finished: if it still has not after this bake, it is removed",
+		s.config.AmiName, s.unfinished))
+	return nil
+}
+
+// leftBehind says whether the AMI that has the name was there before the bake,
+// and is as unfinished now as it was then: its build has been killed.
+func (b *build) leftBehind(taken types.Image) bool {
+	return b.unfinished != "" && b.unfinished == aws.ToString(taken.ImageId) && image.Unfinished(taken, b.work.Wish.Run)
 }
 
 // replaceable says whether the AMI that has the name may lose it: only if that

@@ -31,13 +31,14 @@ type build struct {
 	ended bool
 	err   error
 
-	texts    texts
-	changed  []blocks.Block
-	onDisk   int // blocks of the disk that hold data
-	uploaded int // blocks that AWS has taken
-	snapshot string
-	ami      string
-	replaced *types.Image // the AMI that had the name
+	texts      texts
+	changed    []blocks.Block
+	onDisk     int // blocks of the disk that hold data
+	uploaded   int // blocks that AWS has taken
+	snapshot   string
+	ami        string
+	unfinished string       // the AMI of another build that had the name before the bake
+	replaced   *types.Image // the AMI that had the name
 }
 
 // result is the error that the build ended with. It is asked for when what was

@@ -63,13 +63,17 @@ func (s *stepRegister) deleteSnapshots(ctx context.Context, old types.Image) {
 	}
 }
 
-// makeRoom frees the AMI's name, if that is wanted: at the last moment, because
-// two AMIs can't have one name. Otherwise it looks once more whether the name
-// is free.
+// makeRoom frees the AMI's name, if that is wanted or if it is that of an AMI
+// which a killed build left: at the last moment, because two AMIs can't have one
+// name. Otherwise it looks once more whether the name is free.
 func (s *stepRegister) makeRoom(ctx context.Context) error {
 	old, found, err := image.Named(ctx, s.ec2, s.config.AmiName)
 	if err != nil || !found {
 		return err
+	}
+	if s.leftBehind(old) {
+		s.ui.Say("Removing " + s.unfinished + ", which a killed build has left with the name " + s.config.AmiName + "...")
+		return image.Delete(ctx, s.ec2, s.unfinished)
 	}
 	if err := s.replaceable(ctx, old); err != nil {
 		return err

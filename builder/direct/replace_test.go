@@ -9,6 +9,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/cloud"
+	"github.com/immutable-server/packer-plugin-immutable/internal/image"
 )
 
 // launch starts an instance of an AMI.
@@ -94,4 +97,56 @@ func TestAnAMIOfInstancesIsNotReplaced(t *testing.T) {
 			t.Errorf("the new AMI has the name %q", name)
 		}
 	})
+}
+
+// leave makes an AMI that looks as one that a killed build has left.
+func (l *local) leave(name string) (ami string) {
+	l.t.Helper()
+	artifact, err := l.build(l.t.Context(), map[string]any{"ami_name": name}, nothing)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	ami = amiOf(l.t, artifact)
+	_, err = l.ec2.CreateTags(l.t.Context(), &ec2.CreateTagsInput{Resources: []string{ami}, Tags: []types.Tag{
+		{Key: aws.String(cloud.TagRun), Value: aws.String("killed")},
+		{Key: aws.String(cloud.TagExpires), Value: aws.String("2026-01-02T03:04:05Z")},
+	}})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return ami
+}
+
+func TestTheNameOfAnAMILeftBehindIsUsedAgain(t *testing.T) {
+	l := openLocal(t)
+	left := l.leave("hello")
+	snapshot := *l.image(left).BlockDeviceMappings[0].Ebs.SnapshotId
+	artifact, err := l.build(t.Context(), map[string]any{"ami_name": "hello"}, nothing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name := aws.ToString(l.image(amiOf(t, artifact)).Name); name != "hello" {
+		t.Errorf("the new AMI has the name %q", name)
+	}
+	if _, err := image.Describe(t.Context(), l.ec2, left); err == nil {
+		t.Errorf("%s is still there", left)
+	}
+	_, err = l.ec2.DescribeSnapshots(t.Context(), &ec2.DescribeSnapshotsInput{SnapshotIds: []string{snapshot}})
+	if cloud.Code(err) != "InvalidSnapshot.NotFound" {
+		t.Errorf("%s is still there (%v)", snapshot, err)
+	}
+}
+
+func TestAnAMIThatIsFinishedMeanwhileKeepsItsName(t *testing.T) {
+	l := openLocal(t)
+	others := l.leave("hello")
+	_, err := l.build(t.Context(), map[string]any{"ami_name": "hello"}, func(ctx context.Context, _ packersdk.Communicator) error {
+		return image.Finish(ctx, l.ec2, others)
+	})
+	if err == nil || !strings.Contains(err.Error(), others) || !strings.Contains(err.Error(), "ami_name") {
+		t.Errorf("error %v, want one that names ami_name and %s", err, others)
+	}
+	if name := aws.ToString(l.image(others).Name); name != "hello" {
+		t.Errorf("%s has the name %q", others, name)
+	}
 }

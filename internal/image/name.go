@@ -8,6 +8,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/cloud"
 )
 
 // forbidden is what an AMI's name may not hold, by RegisterImage's rule for
@@ -45,4 +47,12 @@ func Named(ctx context.Context, api Describer, name string) (image types.Image, 
 		}
 	}
 	return types.Image{}, false, nil
+}
+
+// Unfinished says whether an image was begun by another run than this one, which
+// has not finished it: it goes on, or it was killed.
+func Unfinished(image types.Image, run cloud.Run) bool {
+	tags := Tags(image)
+	_, expires := tags[cloud.TagExpires]
+	return expires && tags[cloud.TagRun] != "" && tags[cloud.TagRun] != run.ID
 }
