@@ -161,11 +161,40 @@ func (s *Stage) Packer(ctx context.Context, run Packer) (Output, error) {
 // all that they have started in their process group.
 func Interrupt(packer *exec.Cmd) error { return syscall.Kill(-packer.Process.Pid, syscall.SIGINT) }
 
+// InterruptBuild is Interrupt for the build on this stage; there must be one.
+func (s *Stage) InterruptBuild() error {
+	processes, err := s.build()
+	if err != nil || len(processes) == 0 {
+		return errors.Join(fmt.Errorf("interrupt packer: found processes %v", processes), err)
+	}
+	// Packer and its plugins are one process group.
+	group, err := syscall.Getpgid(processes[0])
+	if err != nil {
+		return fmt.Errorf("interrupt packer: %w", err)
+	}
+	return syscall.Kill(-group, syscall.SIGINT)
+}
+
 // KillBuild ends packer, and every process of the plugin that it started, as a
-// crash would: with SIGKILL. The sandbox is left alone.
+// crash would: with SIGKILL. The sandbox is left alone, and so is what the
+// plugin started: it must end by itself when the plugin does.
 func (s *Stage) KillBuild() error {
-	var errs []error
-	err := eachProcess(func(pid string) error {
+	processes, err := s.build()
+	errs := []error{err}
+	// None may see another's end, and clean up what that has left.
+	for _, signal := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
+		for _, process := range processes {
+			if err := syscall.Kill(process, signal); !errors.Is(err, syscall.ESRCH) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// build gives the processes of packer and of its plugins.
+func (s *Stage) build() (processes []int, err error) {
+	err = eachProcess(func(pid string) error {
 		environ, err := os.ReadFile(filepath.Join("/proc", pid, "environ"))
 		if err != nil {
 			return err
@@ -183,11 +212,10 @@ func (s *Stage) KillBuild() error {
 		if err != nil {
 			return err
 		}
-		// What the plugin started must end by itself when the plugin does.
 		if strings.Contains(filepath.Base(executable), "packer") {
-			errs = append(errs, syscall.Kill(number, syscall.SIGKILL))
+			processes = append(processes, number)
 		}
 		return nil
 	})
-	return errors.Join(append(errs, err)...)
+	return processes, err
 }

@@ -111,9 +111,11 @@ func (b *Sandbox) Output() string {
 
 // Environ addresses the sandbox from AWS clients and SDKs: endpoint, region
 // and credentials. The sandbox takes any key; its call log names it.
-func (b *Sandbox) Environ(accessKey string) []string {
+func (b *Sandbox) Environ(accessKey string) []string { return environ(b.URL, accessKey) }
+
+func environ(url, accessKey string) []string {
 	return []string{
-		"AWS_ENDPOINT_URL=" + b.URL,
+		"AWS_ENDPOINT_URL=" + url,
 		"AWS_REGION=" + Region,
 		"AWS_ACCESS_KEY_ID=" + accessKey,
 		"AWS_SECRET_ACCESS_KEY=rehearsal",
