@@ -14,6 +14,8 @@ func (r Rule) Err(service, operation string) error {
 		return Throttled(service, operation)
 	case Error:
 		return internal(service)
+	case Contention: // https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_StartInstanceRefresh.html
+		return wire.Errorf("ResourceContention", "You already have a pending update to an Amazon EC2 Auto Scaling resource (for example, an Auto Scaling group, instance, or load balancer).").With(http.StatusInternalServerError)
 	case Unavailable:
 		return wire.Errorf("ServiceUnavailable", "The request has failed due to a temporary failure of the server.").With(http.StatusServiceUnavailable)
 	}

@@ -17,6 +17,7 @@ const (
 	Throttle    Kind = "throttle"    // the service's own throttling error
 	Error       Kind = "error"       // the service's own error 500
 	Unavailable Kind = "unavailable" // error 503
+	Contention  Kind = "contention"  // Auto Scaling's ResourceContention, which is to be tried again
 	Reset       Kind = "reset"       // the connection is reset
 	Stall       Kind = "stall"       // the connection stays open and nothing comes
 )
@@ -36,11 +37,12 @@ var moments = map[Kind][]Moment{
 	Throttle:    {Before},
 	Error:       {Before, After},
 	Unavailable: {Before, After},
+	Contention:  {Before},
 	Reset:       {Before, After, Midway},
 	Stall:       {Before, After, Midway},
 }
 
-var kinds = []Kind{Throttle, Error, Unavailable, Reset, Stall}
+var kinds = []Kind{Throttle, Error, Unavailable, Contention, Reset, Stall}
 
 // Rule says what goes wrong with which calls.
 type Rule struct {
@@ -139,6 +141,8 @@ func (r Rule) check(given map[string]bool) error {
 	switch {
 	case r.Kind == "":
 		return fmt.Errorf("kind is missing; add one of %s, as in kind=throttle", list(kinds))
+	case r.Kind == Contention && !strings.HasPrefix(r.Operations, "autoscaling:"):
+		return fmt.Errorf("contention is an error of Auto Scaling; begin the rule with autoscaling:, not with %s", r.Operations)
 	case !slices.Contains(moments[r.Kind], r.When):
 		return fmt.Errorf("when %q is not known of kind %s; use one of %s", r.When, r.Kind, list(moments[r.Kind]))
 	case given["nth"] && (given["rate"] || given["count"]):
