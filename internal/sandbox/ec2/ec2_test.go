@@ -303,6 +303,7 @@ func runOne(t *testing.T, s *Service) string {
 func reopen(closed *Service) *Service {
 	s := &Service{
 		books: closed.books, clock: closed.clock, store: closed.store, pages: closed.pages, addresses: newAddresses(),
+		shortages: closed.shortages,
 		parameter: closed.parameter, report: closed.report, real: closed.real,
 		unfilled: map[string]*storage.Blocks{},
 	}

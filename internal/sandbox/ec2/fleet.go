@@ -124,7 +124,7 @@ func (r *region) templateOrder(ref TemplateRef, instanceType string) (order, err
 	if err != nil {
 		return order{}, err
 	}
-	o := order{data: launchData{InstanceType: instanceType}, count: 1}
+	o := order{data: launchData{InstanceType: instanceType}, fleet: true}
 	o.from(template, version)
 	return o, nil
 }
@@ -135,7 +135,7 @@ func (f fleet) Template(ref TemplateRef, instanceType string) (Template, error) 
 	if err != nil {
 		return Template{}, err
 	}
-	o.count = 0 // whether there is room is asked when instances are launched
+	// No instance is asked for: whether there is room is asked at a launch.
 	if _, err := r.plan(o); err != nil {
 		return Template{}, err
 	}
@@ -148,7 +148,7 @@ func (f fleet) Launch(_ context.Context, wanted LaunchOrder) ([]Member, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.count, o.subnetID = wanted.Count, wanted.SubnetID
+	o.least, o.count, o.subnetID = wanted.Count, wanted.Count, wanted.SubnetID
 	for key, value := range wanted.Tags {
 		o.extra[key] = value
 	}

@@ -15,6 +15,7 @@ type instanceType struct {
 	Name         string
 	Cpus         int
 	MemoryMiB    int
+	DollarsAGiB  float64 // what an hour costs On-Demand, by the memory
 	Architecture []string
 	BootModes    []string
 	EnaRequired  bool
@@ -32,40 +33,48 @@ var instanceTypes = func() map[string]*instanceType {
 			types[one.Name] = &one
 		}
 	}
+	// In each family the price goes by the memory. The prices are us-east-1's
+	// (https://aws.amazon.com/ec2/pricing/on-demand/), and everywhere the same here.
 	xen := instanceType{Architecture: []string{"i386", "x86_64"}, BootModes: []string{"legacy-bios"}}
 	intel := instanceType{Architecture: []string{"x86_64"}, BootModes: []string{"legacy-bios", "uefi"}, EnaRequired: true, NitroTpm: true}
 	graviton := instanceType{Architecture: []string{"arm64"}, BootModes: []string{"uefi"}, EnaRequired: true, NitroTpm: true}
-	named := func(like instanceType, name string) instanceType { like.Name = name; return like }
+	named := func(like instanceType, name string, price float64) instanceType {
+		like.Name, like.DollarsAGiB = name, price
+		return like
+	}
 
-	family(named(xen, "t2"), 1, map[string]int{"nano": 5, "micro": 10, "small": 20}) // in tenths of a GiB
-	for _, name := range []string{"t3", "t3a"} {
-		family(named(intel, name), 2, map[string]int{"nano": 5, "micro": 10, "small": 20, "medium": 40, "large": 80})
+	family(named(xen, "t2", 0.0116), 1, map[string]int{"nano": 5, "micro": 10, "small": 20}) // in tenths of a GiB
+	for name, price := range map[string]float64{"t3": 0.0104, "t3a": 0.0094} {
+		family(named(intel, name, price), 2, map[string]int{"nano": 5, "micro": 10, "small": 20, "medium": 40, "large": 80})
 	}
-	family(named(graviton, "t4g"), 2, map[string]int{"nano": 5, "micro": 10, "small": 20, "medium": 40, "large": 80})
-	for _, name := range []string{"m5", "m6i", "m7i"} {
-		family(named(intel, name), 2, map[string]int{"large": 80})
-		family(named(intel, name), 4, map[string]int{"xlarge": 160})
+	family(named(graviton, "t4g", 0.0084), 2, map[string]int{"nano": 5, "micro": 10, "small": 20, "medium": 40, "large": 80})
+	for name, price := range map[string]float64{"m5": 0.012, "m6i": 0.012, "m7i": 0.0126} {
+		family(named(intel, name, price), 2, map[string]int{"large": 80})
+		family(named(intel, name, price), 4, map[string]int{"xlarge": 160})
 	}
-	for _, name := range []string{"m6g", "m7g", "m8g"} {
-		family(named(graviton, name), 1, map[string]int{"medium": 40})
-		family(named(graviton, name), 2, map[string]int{"large": 80})
-		family(named(graviton, name), 4, map[string]int{"xlarge": 160})
+	for name, price := range map[string]float64{"m6g": 0.009625, "m7g": 0.0102, "m8g": 0.01122} {
+		family(named(graviton, name, price), 1, map[string]int{"medium": 40})
+		family(named(graviton, name, price), 2, map[string]int{"large": 80})
+		family(named(graviton, name, price), 4, map[string]int{"xlarge": 160})
 	}
-	for _, name := range []string{"c5", "c6i", "c7i"} {
-		family(named(intel, name), 2, map[string]int{"large": 40})
-		family(named(intel, name), 4, map[string]int{"xlarge": 80})
+	for name, price := range map[string]float64{"c5": 0.02125, "c6i": 0.02125, "c7i": 0.0223125} {
+		family(named(intel, name, price), 2, map[string]int{"large": 40})
+		family(named(intel, name, price), 4, map[string]int{"xlarge": 80})
 	}
-	for _, name := range []string{"c6g", "c7g"} {
-		family(named(graviton, name), 1, map[string]int{"medium": 20})
-		family(named(graviton, name), 2, map[string]int{"large": 40})
+	for name, price := range map[string]float64{"c6g": 0.017, "c7g": 0.018125} {
+		family(named(graviton, name, price), 1, map[string]int{"medium": 20})
+		family(named(graviton, name, price), 2, map[string]int{"large": 40})
 	}
 	return types
 }()
 
+// price is what an hour costs On-Demand, in USD.
+func (t *instanceType) price() float64 { return t.DollarsAGiB * float64(t.MemoryMiB) / 1024 }
+
 // fits refuses an image that cannot run on the type.
 func (t *instanceType) fits(i *image) error {
 	if !slices.Contains(t.Architecture, i.Architecture) {
-		return fail("InvalidParameterValue", "The architecture '%s' of the specified instance type does not match the architecture '%s' of the specified AMI. Specify an instance type and an AMI that have matching architectures, and try again.",
+		return fail("InvalidParameterValue", "The architecture '%s' of the specified instance type does not match the architecture '%s' of the specified AMI. Specify an instance type and an AMI that have matching architectures, and try again. You can use 'describe-instance-types' or 'describe-images' to discover the architecture of the instance type or AMI.",
 			strings.Join(t.Architecture, ","), i.Architecture)
 	}
 	if t.EnaRequired && i.VirtualizationType != "hvm" {
@@ -75,7 +84,10 @@ func (t *instanceType) fits(i *image) error {
 		return fail("InvalidParameterCombination", "Enhanced networking with the Elastic Network Adapter (ENA) is required for the '%s' instance type. Ensure that you are using an AMI that is enabled for ENA.", t.Name)
 	}
 	if mode := i.BootMode; mode != "" && mode != "uefi-preferred" && !slices.Contains(t.BootModes, mode) {
-		return fail("InvalidParameterCombination", "The boot mode '%s' of the specified AMI is not supported by the instance type '%s'.", mode, t.Name)
+		if mode == "uefi" { // RhinoSecurityLabs/cloudgoat#247
+			return fail("InvalidParameterValue", "The %s instance type does not support an AMI with a boot mode of UEFI. Only instance types built on the Nitro System support UEFI. Specify an instance type that supports UEFI, and try again.", t.Name)
+		}
+		return fail("InvalidParameterValue", "The %s instance type does not support an AMI with a boot mode of %s. Specify an instance type that supports it, and try again.", t.Name, mode)
 	}
 	if i.TpmSupport != "" && !t.NitroTpm {
 		return fail("UnsupportedOperation", "The instance type '%s' does not support NitroTPM, which the specified AMI needs.", t.Name)

@@ -38,6 +38,7 @@ type instance struct {
 	Address          netip.Addr
 	PublicAddress    netip.Addr `json:",omitzero"` // none while it is stopped
 	Interface        resource
+	SpotRequest      *resource `json:",omitempty"` // of a Spot Instance
 	SecurityGroupIds []string
 	Volumes          []string
 	Metadata         metadataOptions
@@ -138,6 +139,7 @@ type instanceItem struct {
 	RootDeviceType                   string
 	SecurityGroups                   []groupItem `wire:",groupSet"`
 	SourceDestCheck                  *bool
+	SpotInstanceRequestId            string
 	SriovNetSupport                  string
 	State                            instanceState `wire:",instanceState"`
 	StateReason                      *stateReason
@@ -214,21 +216,14 @@ func (r *region) instanceItem(i *instance) instanceItem {
 		EnclaveOptions: i.Launch.EnclaveOptions, HibernationOptions: i.Launch.HibernationOptions, Hypervisor: "xen",
 		ImageId: i.ImageId, InstanceId: i.Id, InstanceType: i.Type, KeyName: i.Launch.KeyName, LaunchTime: i.Launched,
 		MaintenanceOptions: i.Launch.MaintenanceOptions, Monitoring: monitoringState{"disabled"},
-		Placement:       placement{AvailabilityZone: i.Zone, Tenancy: "default"},
+		Placement:       i.placement(r.Subnets[i.SubnetId]),
 		PlatformDetails: "Linux/UNIX", PrivateDnsNameOptions: i.Launch.PrivateDnsNameOptions, RootDeviceName: i.RootDeviceName,
 		RootDeviceType: "ebs", SriovNetSupport: i.SriovNetSupport, State: i.State.item(), StateReason: i.Reason,
 		StateTransitionReason: new(i.Transition), Tags: i.Tags.wire(), TpmSupport: i.TpmSupport, UsageOperation: "RunInstances",
 		VirtualizationType: i.VirtualizationType, reservation: i.ReservationId,
 	}
-	if p := i.Launch.Placement; p != nil {
-		it.Placement = *p
-		it.Placement.AvailabilityZone = i.Zone
-		if p.Tenancy == "" {
-			it.Placement.Tenancy = "default"
-		}
-	}
-	if i.Launch.InstanceMarketOptions != nil {
-		it.InstanceLifecycle = i.Launch.InstanceMarketOptions.MarketType
+	if i.SpotRequest != nil {
+		it.InstanceLifecycle, it.SpotInstanceRequestId = spotLifecycle, i.SpotRequest.Id
 	}
 	if i.Launch.Monitoring != nil && orZero(i.Launch.Monitoring.Enabled) {
 		it.Monitoring.State = "enabled"
@@ -249,6 +244,18 @@ func (r *region) instanceItem(i *instance) instanceItem {
 	it.SecurityGroups = r.groupItems(i.SecurityGroupIds)
 	it.NetworkInterfaces = []interfaceItem{r.interfaceItem(i, it.SecurityGroups)}
 	return it
+}
+
+// placement tells where the instance was run.
+func (i *instance) placement(in *subnet) placement {
+	at := placement{AvailabilityZone: i.Zone, Tenancy: "default"}
+	if in != nil {
+		at.AvailabilityZoneId = in.ZoneId
+	}
+	if asked := i.Launch.Placement; asked != nil && asked.Tenancy != "" {
+		at.Tenancy = asked.Tenancy
+	}
+	return at
 }
 
 func (r *region) deviceItems(i *instance) []instanceDevice {

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"reflect"
 	"slices"
-	"time"
 )
 
 // launchData says how an instance is to be: what a launch template holds and
@@ -61,17 +60,6 @@ type enclaveOptions struct{ Enabled *bool }
 type hibernationOptions struct{ Configured *bool }
 
 type iamInstanceProfile struct{ Arn, Name string }
-
-type marketOptions struct {
-	MarketType  string
-	SpotOptions *struct {
-		BlockDurationMinutes         *int
-		InstanceInterruptionBehavior string
-		MaxPrice                     string
-		SpotInstanceType             string
-		ValidUntil                   *time.Time
-	}
-}
 
 type maintenanceOptions struct{ AutoRecovery string }
 
@@ -146,6 +134,17 @@ func (d launchData) inherited() launchData {
 	return d
 }
 
+// tidy drops the structures that say nothing, which clients send that know no
+// difference between an empty parameter and none.
+func (d *launchData) tidy() {
+	all := reflect.ValueOf(d).Elem()
+	for i := range all.NumField() {
+		if field := all.Field(i); field.Kind() == reflect.Pointer && !field.IsNil() && field.Elem().IsZero() && field.Elem().Kind() == reflect.Struct {
+			field.SetZero()
+		}
+	}
+}
+
 // maxUserData is how long user data may be before it is encoded.
 const maxUserData = 16 << 10
 
@@ -159,6 +158,9 @@ func (d launchData) check(taggable ...string) error {
 		return err
 	}
 	if err := d.MetadataOptions.check(); err != nil {
+		return err
+	}
+	if err := d.InstanceMarketOptions.check(); err != nil {
 		return err
 	}
 	if d.InstanceType != "" && instanceTypes[d.InstanceType] == nil {

@@ -59,6 +59,7 @@ type createLaunchTemplateVersionOutput struct {
 }
 
 func (r *region) createLaunchTemplateVersion(c *api.Call, in *createLaunchTemplateVersionInput) (*createLaunchTemplateVersionOutput, error) {
+	in.LaunchTemplateData.tidy()
 	template, err := r.template(in.launchTemplateRef)
 	if err != nil {
 		return nil, err

@@ -68,6 +68,7 @@ type createLaunchTemplateInput struct {
 }
 
 func (r *region) createLaunchTemplate(c *api.Call, in *createLaunchTemplateInput) (*launchTemplateOutput, error) {
+	in.LaunchTemplateData.tidy()
 	name := in.LaunchTemplateName
 	if !launchTemplateName.MatchString(name) {
 		return nil, fail("InvalidLaunchTemplateName.MalformedException", "A launch template name must be between 3 and 128 characters, and may contain letters, numbers, and the following characters: - ( ) . / _")

@@ -35,6 +35,7 @@ func (r *region) initiated(by string) string {
 
 // The reasons for states (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html).
 var (
+	whilePending = &stateReason{"pending", "pending"}
 	byUser       = &stateReason{"Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown"}
 	byItself     = &stateReason{"Client.InstanceInitiatedShutdown", "Client.InstanceInitiatedShutdown: Instance initiated shutdown"}
 	notLaunched  = "Server.InternalError"
@@ -65,7 +66,8 @@ func (r *region) ceased(i *instance) {
 	if i.State != Running {
 		return
 	}
-	if i.Launch.InstanceInitiatedShutdownBehavior == "terminate" {
+	// A Spot Instance of a one-time request cannot be stopped.
+	if i.Launch.InstanceInitiatedShutdownBehavior == "terminate" || i.SpotRequest != nil {
 		r.terminated(i, byItself, r.initiated("Instance"))
 		return
 	}
@@ -161,6 +163,8 @@ func (r *region) stopInstances(c *api.Call, in *stopInstancesInput) (*stateChang
 		switch {
 		case i.State != Running && i.State != Stopping && i.State != Stopped:
 			return fail("IncorrectInstanceState", "This instance '%s' is not in a state from which it can be stopped.", i.Id)
+		case i.SpotRequest != nil: // diodonfrost/terraform-aws-lambda-scheduler-stop-start#8
+			return fail("UnsupportedOperation", "You can't stop the Spot Instance '%s' because it is associated with a one-time Spot Instance request. You can only stop Spot Instances associated with persistent Spot Instance requests.", i.Id)
 		case i.State == Running && orZero(i.Launch.DisableApiStop):
 			return fail("OperationNotPermitted", "The instance '%s' may not be stopped. Modify its 'disableApiStop' instance attribute and try again.", i.Id)
 		}
@@ -185,7 +189,7 @@ func (r *region) startInstances(c *api.Call, in *instanceIDsInput) (*stateChange
 	}, func(i *instance) {
 		if i.State == Stopped {
 			i.Launched = r.now()
-			r.become(i, Pending, nil, "")
+			r.become(i, Pending, whilePending, "")
 			r.start(i)
 		}
 	})

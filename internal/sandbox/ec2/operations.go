@@ -41,7 +41,9 @@ func (s *Service) API() *api.Service {
 	add(s, to, "ModifySnapshotAttribute", (*region).modifySnapshotAttribute)
 
 	// Instances.
+	add(s, to, "CreateFleet", (*region).createFleet)
 	add(s, to, "DescribeInstanceStatus", (*region).describeInstanceStatus)
+	add(s, to, "DescribeInstanceTypeOfferings", (*region).describeInstanceTypeOfferings)
 	add(s, to, "DescribeInstanceTypes", (*region).describeInstanceTypes)
 	add(s, to, "DescribeInstances", (*region).describeInstances)
 	add(s, to, "GetConsoleOutput", (*region).getConsoleOutput)

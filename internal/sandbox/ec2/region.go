@@ -29,6 +29,7 @@ type page struct {
 	Volumes             map[string]*volume
 	Instances           map[string]*instance
 	LaunchTemplates     map[string]*launchTemplate
+	Fleets              map[string]*fleetRequest
 	Requests            map[string]*request
 }
 
@@ -75,10 +76,12 @@ func caller(c *api.Call) string { return "arn:aws:iam::" + c.Account + ":user/" 
 var kinds = map[string]string{
 	"ami":    "image",
 	"eni":    "network-interface",
+	"fleet":  "fleet",
 	"i":      "instance",
 	"key":    "key-pair",
 	"lt":     "launch-template",
 	"sg":     "security-group",
+	"sir":    "spot-instances-request",
 	"snap":   "snapshot",
 	"subnet": "subnet",
 	"vol":    "volume",
@@ -95,6 +98,8 @@ func (r *resource) kind() string { return kindOf(r.Id) }
 // resource finds a resource that can be tagged.
 func (r *region) resource(id string) (*resource, error) {
 	switch kindOf(id) {
+	case "fleet":
+		return r.fleet(id)
 	case "image":
 		return baseOf(r.visibleImage(id))
 	case "instance":
@@ -111,6 +116,8 @@ func (r *region) resource(id string) (*resource, error) {
 		return baseOf(r.subnet(id))
 	case "network-interface":
 		return r.networkInterface(id)
+	case "spot-instances-request":
+		return r.spotRequest(id)
 	case "volume":
 		return baseOf(r.volume(id))
 	case "vpc":
@@ -132,7 +139,7 @@ func (r *region) resources() iter.Seq[*resource] {
 		_ = yield(r.Vpc.base()) &&
 			each(r.Subnets, yield) && each(r.SecurityGroups, yield) && each(r.KeyPairs, yield) &&
 			each(r.Images, yield) && each(r.snapshots(), yield) && each(r.Volumes, yield) &&
-			each(r.Instances, yield) && each(r.interfaces(), yield) && each(r.LaunchTemplates, yield)
+			each(r.Instances, yield) && each(r.interfaces(), yield) && each(r.spotRequests(), yield) && each(r.Fleets, yield) && each(r.LaunchTemplates, yield)
 	}
 }
 

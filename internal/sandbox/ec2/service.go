@@ -54,6 +54,7 @@ type Service struct {
 	store     *storage.Store
 	pages     *state.Ledger[page]
 	addresses *addresses
+	shortages *shortages
 	runs      *machines
 	public    *public
 	heralds   *heralds
@@ -75,6 +76,7 @@ type Service struct {
 func New(config Config) (*Service, error) {
 	s := &Service{
 		books: config.Books, clock: config.Clock, store: config.Store, addresses: newAddresses(),
+		shortages: &shortages{sets: map[string][]*Shortage{}},
 		parameter: config.Parameter, report: config.Report, real: config.Host != machine.None(),
 		unfilled: map[string]*storage.Blocks{},
 	}
@@ -98,7 +100,7 @@ func newPage(string) *page {
 	return &page{
 		Subnets: map[string]*subnet{}, SecurityGroups: map[string]*securityGroup{}, KeyPairs: map[string]*keyPair{},
 		Images: map[string]*image{}, Volumes: map[string]*volume{}, Instances: map[string]*instance{},
-		LaunchTemplates: map[string]*launchTemplate{}, Requests: map[string]*request{},
+		LaunchTemplates: map[string]*launchTemplate{}, Fleets: map[string]*fleetRequest{}, Requests: map[string]*request{},
 	}
 }
 
