@@ -14,6 +14,8 @@ import (
 
 	"github.com/immutable-server/packer-plugin-immutable/builder/direct"
 	"github.com/immutable-server/packer-plugin-immutable/builder/disk"
+	"github.com/immutable-server/packer-plugin-immutable/builder/existing"
+	"github.com/immutable-server/packer-plugin-immutable/datasource/base"
 	"github.com/immutable-server/packer-plugin-immutable/datasource/commit"
 	"github.com/immutable-server/packer-plugin-immutable/internal/command"
 	"github.com/immutable-server/packer-plugin-immutable/post-processor/rollout"
@@ -36,10 +38,12 @@ func main() {
 	set := plugin.NewSet()
 	set.RegisterBuilder("direct", new(direct.Builder))
 	set.RegisterBuilder("disk", new(disk.Builder))
+	set.RegisterBuilder("existing", new(existing.Builder))
 	set.RegisterProvisioner("rpm", new(rpm.Provisioner))
 	set.RegisterProvisioner("seal", new(seal.Provisioner))
 	set.RegisterPostProcessor("tag", new(tag.PostProcessor))
 	set.RegisterPostProcessor("rollout", new(rollout.PostProcessor))
+	set.RegisterDatasource("base", new(base.Datasource))
 	set.RegisterDatasource("commit", new(commit.Datasource))
 	set.SetVersion(version.Plugin)
 	if err := set.Run(); err != nil {

@@ -54,7 +54,7 @@ func (c Config) find(ctx context.Context, api image.Describer, parameters image.
 	case !c.SourceAmiFilter.Empty():
 		return c.SourceAmiFilter.Find(ctx, api)
 	default:
-		return image.ByParameter(ctx, api, parameters, c.SourceSsmParameter)
+		return image.ByParameter(ctx, api, parameters, "source_ssm_parameter", c.SourceSsmParameter)
 	}
 }
 

@@ -18,8 +18,9 @@ const (
 	TagExpires = "immutable:expires"
 )
 
-// lifetime is longer than any bake takes.
-const lifetime = 24 * time.Hour
+// Lifetime is how long after its creation something belongs to its run: longer
+// than any bake takes.
+const Lifetime = 24 * time.Hour
 
 // Run is one `packer build`.
 type Run struct {
@@ -34,7 +35,7 @@ func ThisRun() Run {
 	if id == "" {
 		id = uuid.TimeOrderedUUID()
 	}
-	return Run{ID: id, Expires: time.Now().Add(lifetime)}
+	return Run{ID: id, Expires: time.Now().Add(Lifetime)}
 }
 
 // Tags are to be on everything that the run creates in AWS, from its creation,

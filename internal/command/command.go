@@ -13,6 +13,7 @@ type Command func(ctx context.Context, args []string, stdout, stderr io.Writer) 
 
 var commands = map[string]Command{
 	"sandbox": Sandbox,
+	"sweep":   Sweep,
 }
 
 // Find finds a command by its name.

@@ -28,11 +28,12 @@ func ByID(ctx context.Context, api Describer, id string) (types.Image, error) {
 	return image, err
 }
 
-// ByParameter finds the image that an SSM parameter names.
-func ByParameter(ctx context.Context, api Describer, parameters Parameters, name string) (types.Image, error) {
+// ByParameter finds the image that an SSM parameter names, which is the value of
+// an option.
+func ByParameter(ctx context.Context, api Describer, parameters Parameters, option, name string) (types.Image, error) {
 	out, err := parameters.GetParameter(ctx, &ssm.GetParameterInput{Name: &name})
 	if missing := (*ssmtypes.ParameterNotFound)(nil); errors.As(err, &missing) {
-		return types.Image{}, fmt.Errorf("source_ssm_parameter %q does not exist in this region; correct it, or name a base with source_ami or source_ami_filter", name)
+		return types.Image{}, fmt.Errorf("%s %q does not exist in this region; correct it, or name the AMI in another way", option, name)
 	}
 	if err != nil {
 		return types.Image{}, fmt.Errorf("read the SSM parameter %s (ssm:GetParameter): %w", name, err)
@@ -40,7 +41,7 @@ func ByParameter(ctx context.Context, api Describer, parameters Parameters, name
 	id := aws.ToString(out.Parameter.Value)
 	image, err := Describe(ctx, api, id)
 	if err != nil {
-		return types.Image{}, fmt.Errorf("source_ssm_parameter %q holds %q: %w", name, id, err)
+		return types.Image{}, fmt.Errorf("%s %q holds %q: %w", option, name, id, err)
 	}
 	return image, nil
 }
@@ -67,8 +68,13 @@ func (f Filter) Find(ctx context.Context, api Describer) (types.Image, error) {
 		return types.Image{}, fmt.Errorf("source_ami_filter: %d AMIs match %v, such as %s and %s; narrow the filters, or set most_recent = true",
 			len(images), f.Filters, aws.ToString(images[0].ImageId), aws.ToString(images[1].ImageId))
 	}
-	// Creation dates are ISO 8601 in UTC, so that they compare as strings.
+	return youngest(images), nil
+}
+
+// youngest is the image that was created last. Creation dates are ISO 8601 in
+// UTC, so that they compare as strings.
+func youngest(images []types.Image) types.Image {
 	return slices.MaxFunc(images, func(a, b types.Image) int {
 		return cmp.Compare(aws.ToString(a.CreationDate), aws.ToString(b.CreationDate))
-	}), nil
+	})
 }

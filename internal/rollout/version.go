@@ -7,14 +7,31 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/cloud"
 	"github.com/immutable-server/packer-plugin-immutable/internal/ladder"
 )
+
+// marker begins the description of every version that is made here.
+const marker = "immutable-rollout: "
+
+// inRun stands before the id of the run that made a version, at the end of its
+// description.
+const inRun = " in run "
+
+// MadeBy tells whether a launch template version was made by a rollout, and in
+// which run: versions can't be tagged.
+func MadeBy(v ec2types.LaunchTemplateVersion) (run string, ours bool) {
+	description := aws.ToString(v.VersionDescription)
+	_, run, _ = strings.Cut(description, inRun)
+	return run, strings.HasPrefix(description, marker)
+}
 
 // description marks a version, so that a run that was cut off finds it again
 // in place of making one more. It holds a digest of all that the version is
@@ -25,7 +42,7 @@ func (v Version) description() (string, error) {
 		return "", fmt.Errorf("describe the next version of launch template %s: %w", v.Of, err)
 	}
 	digest := sha256.Sum256(text)
-	return fmt.Sprintf("immutable-rollout: %s, made from version %d (%x)", aws.ToString(v.Data.ImageId), v.Source, digest[:8]), nil
+	return fmt.Sprintf(marker+"%s, made from version %d (%x)", aws.ToString(v.Data.ImageId), v.Source, digest[:8]), nil
 }
 
 // version finds or makes a launch template version and gives its number. What
@@ -50,7 +67,7 @@ func (r Rollout) version(ctx context.Context, l *ladder.Ladder, v Version) (numb
 		ClientToken:        aws.String(rand.Text()), // for the SDK's own retries
 		LaunchTemplateId:   &v.Of.template,
 		SourceVersion:      aws.String(strconv.FormatInt(v.Source, 10)),
-		VersionDescription: &description,
+		VersionDescription: aws.String(description + inRun + cloud.ThisRun().ID),
 		LaunchTemplateData: &v.Data,
 	})
 	if err != nil {
@@ -80,7 +97,8 @@ func (r Rollout) findVersion(ctx context.Context, v Version, description string)
 			return "", fmt.Errorf("list the versions of launch template %s: %w", v.Of.template, err)
 		}
 		for _, version := range page.LaunchTemplateVersions {
-			if aws.ToString(version.VersionDescription) == description && imageOf(version) == r.Image {
+			is, _, _ := strings.Cut(aws.ToString(version.VersionDescription), inRun)
+			if is == description && imageOf(version) == r.Image {
 				return strconv.FormatInt(aws.ToInt64(version.VersionNumber), 10), nil
 			}
 		}
