@@ -13,6 +13,7 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/fault"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/policy"
 )
 
 // sandboxFlags are the flags of the sandbox command.
@@ -23,6 +24,7 @@ type sandboxFlags struct {
 	launchConfigurations                bool
 	faults                              []fault.Rule
 	seed                                uint64
+	policies                            policy.Set
 }
 
 // Sandbox serves a local AWS until ctx ends.
@@ -40,7 +42,7 @@ func Sandbox(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // parseSandboxFlags gives nil and an exit status when there is nothing to run.
 func parseSandboxFlags(args []string, stderr io.Writer) (*sandboxFlags, int) {
-	f := new(sandboxFlags)
+	f := &sandboxFlags{policies: policy.Set{}}
 	set := flag.NewFlagSet("packer-plugin-immutable sandbox", flag.ContinueOnError)
 	set.SetOutput(stderr)
 	set.StringVar(&f.listen, "listen", "127.0.0.1:4566", "loopback `address` to listen on; port 0 picks a free one")
@@ -59,6 +61,7 @@ func parseSandboxFlags(args []string, stderr io.Writer) (*sandboxFlags, int) {
 		return err
 	})
 	set.Uint64Var(&f.seed, "seed", 1, "`number` that picks the calls which faults strike")
+	set.Func("enforce-policy", "`[access-key=]file` with the IAM policy of the caller with this access key, or of every caller; may be repeated (default: everything is permitted)", f.policies.Read)
 	if err := set.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil, 0
@@ -84,7 +87,8 @@ func (f *sandboxFlags) run(ctx context.Context, stdout, stderr io.Writer) (err e
 		Machines: sandbox.Machines(f.machines), Profile: clock.Profile(f.profile), TimeScale: f.timeScale,
 		LaunchConfigurations: f.launchConfigurations,
 		Faults:               f.faults, Seed: f.seed,
-		Report: func(err error) { fmt.Fprintf(stderr, "sandbox: %v\n", err) },
+		Policies: f.policies,
+		Report:   func(err error) { fmt.Fprintf(stderr, "sandbox: %v\n", err) },
 	}
 	if f.readyAt != "" {
 		// Nobody may take an earlier sandbox's for this one's.

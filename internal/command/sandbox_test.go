@@ -45,6 +45,7 @@ func TestSandboxRefusesWhatItDoesNotKnow(t *testing.T) {
 		{[]string{"--listen", "192.0.2.1:1"}, 1, "this host only"},
 		{[]string{"--help"}, 0, "-base-disk"},
 		{[]string{"--base-disk", ""}, 2, "--base-disk is empty"},
+		{[]string{"--enforce-policy", "AKIA=absent.json"}, 2, "absent.json"},
 	} {
 		var stdout, stderr bytes.Buffer
 		if code := Sandbox(t.Context(), test.args, &stdout, &stderr); code != test.code || !strings.Contains(stderr.String(), test.want) {

@@ -3,7 +3,6 @@ package api
 import (
 	"fmt"
 	"regexp"
-	"slices"
 	"time"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
@@ -34,15 +33,15 @@ type Call struct {
 
 	Actions []Action // what the caller must be permitted; the operation itself first
 
-	books *state.Books
+	Guard Guard // may be nil; everything is permitted then
+
+	books   *state.Books
+	permit  func(action, resource string) error // the Guard's; may be nil
+	outside bool                                // it has been outside
 }
 
-// Action is an IAM action and the ARNs of the resources that it is done to;
-// none means any resource.
-type Action struct {
-	Name      string   `json:"name"`
-	Resources []string `json:"resources,omitempty"`
-}
+// User is the ARN of who calls: a user called after the access key.
+func (c *Call) User() string { return fmt.Sprintf("arn:aws:iam::%s:user/%s", c.Account, c.Principal) }
 
 // NewCall begins a call; its fields but Actions are for the caller to set.
 func NewCall(books *state.Books) *Call { return &Call{Account: Account, books: books} }
@@ -53,30 +52,11 @@ func (c *Call) Begin(service, operation string) {
 	c.Actions = []Action{{Name: service + ":" + operation}}
 }
 
-// On notes resources that the operation is done to.
-func (c *Call) On(arns ...string) {
-	first := &c.Actions[0]
-	for _, arn := range arns {
-		if !slices.Contains(first.Resources, arn) {
-			first.Resources = append(first.Resources, arn)
-		}
-	}
-}
-
-// Needs notes a further IAM action that the caller must be permitted.
-func (c *Call) Needs(action string, arns ...string) {
-	c.Actions = append(c.Actions, Action{Name: action, Resources: arns})
-}
-
 // ARN names a resource of the calling account, service and region, such as
 // "instance/i-0ab1".
 func (c *Call) ARN(resource string) string {
 	return fmt.Sprintf("arn:aws:%s:%s:%s:%s", c.Service, c.Region, c.Account, resource)
 }
-
-// Outside lets go of the books while f does what takes long. Afterwards
-// everything must be looked up anew.
-func (c *Call) Outside(f func()) { c.books.Outside(f) }
 
 func (c *Call) change(f func()) { c.books.Do(f) }
 func (c *Call) read(f func())   { c.books.Read(f) }

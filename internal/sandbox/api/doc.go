@@ -21,8 +21,12 @@
 // memory with the books: it is written when they are let go of. Operations
 // called Describe…, Get… and List… must not change the books.
 //
-// What a caller must be permitted, beyond the operation itself, a handler says
-// with Call.On (the resources) and Call.Needs (further actions, such as
+// What a caller must be permitted a handler says with Call.On (the resources
+// that the operation is done to) and Call.Needs (further actions, such as
 // ec2:CreateTags where tags are given): the call log and with it the least
-// policies are made of these.
+// policies are made of these. Neither returns when a policy is enforced that
+// does not permit it, so a handler says everything before it changes anything
+// and before it goes outside. What it is done to are the resources of
+// https://docs.aws.amazon.com/service-authorization/latest/reference/; one that
+// is to be made is called "*", as in image/*.
 package api

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 
@@ -35,8 +34,8 @@ func Register[In, Out any](s *Service, name string, handle Handler[In, Out]) {
 	if _, twice := s.operations[name]; twice {
 		panic("api: " + s.Name + " has two operations " + name)
 	}
-	hold := (*Call).change
-	if readsOnly(name) {
+	hold, reads := (*Call).change, readsOnly(name)
+	if reads {
 		hold = (*Call).read
 	}
 	s.operations[name] = func(ctx context.Context, c *Call, r *wire.Request) (*wire.Response, error) {
@@ -44,12 +43,17 @@ func Register[In, Out any](s *Service, name string, handle Handler[In, Out]) {
 		if err := r.Decode(in); err != nil {
 			return nil, err
 		}
-		if r.DryRun {
-			return nil, wire.Errorf("DryRunOperation", "Request would have succeeded, but DryRun flag is set.").With(http.StatusPreconditionFailed)
-		}
 		var out *Out
 		var err error
-		hold(c, func() { out, err = handle(ctx, c, in) })
+		hold(c, func() {
+			err = c.guarded(s.Protocol, func() (err error) {
+				if r.DryRun {
+					return c.dryRun()
+				}
+				out, err = handle(ctx, c, in)
+				return c.noted(reads, err)
+			})
+		})
 		if err != nil {
 			return nil, err
 		}

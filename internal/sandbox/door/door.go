@@ -27,6 +27,7 @@ type Door struct {
 	clock    *clock.Clock
 	log      *calls.Log
 	faults   *fault.Faults
+	guard    api.Guard
 	serve    handler
 }
 
@@ -68,12 +69,13 @@ type Config struct {
 	Clock    *clock.Clock
 	Log      *calls.Log    // may be nil
 	Faults   *fault.Faults // may be nil
+	Guard    api.Guard     // decides what callers may do; may be nil
 	Services []*api.Service
 }
 
 // New makes the door to the services.
 func New(config Config) *Door {
-	d := &Door{services: map[string]*api.Service{}, books: config.Books, clock: config.Clock, log: config.Log, faults: config.Faults}
+	d := &Door{services: map[string]*api.Service{}, books: config.Books, clock: config.Clock, log: config.Log, faults: config.Faults, guard: config.Guard}
 	for _, s := range config.Services {
 		d.services[s.Scope] = s
 	}
@@ -122,7 +124,7 @@ func (d *Door) answer(v *visit) (wire.Protocol, *wire.Response, error) {
 	if err != nil {
 		return guess(r), nil, err
 	}
-	v.Principal, v.Region = scope.accessKey, scope.region
+	v.Principal, v.Region, v.Guard = scope.accessKey, scope.region, d.guard
 	service, ok := d.services[scope.service]
 	if !ok {
 		return guess(r), nil, wire.Errorf("UnknownService", "The sandbox does not serve %s", scope.service).With(http.StatusNotFound)

@@ -222,7 +222,8 @@ func TestAStalledRequestKeepsItsBody(t *testing.T) {
 		Kind     string    `header:"x-amz-Checksum-Algorithm"`
 		Data     io.Reader `body:"raw"`
 	}
-	api.Register(r, "PutSnapshotBlock", func(_ context.Context, _ *api.Call, in *block) (*none, error) {
+	api.Register(r, "PutSnapshotBlock", func(_ context.Context, c *api.Call, in *block) (*none, error) {
+		c.On("*")
 		var b bytes.Buffer
 		_, err := b.ReadFrom(in.Data)
 		received = b.Len()

@@ -37,12 +37,14 @@ func (r *region) getEncryptionByDefault(*api.Call, *nothing) (*encryptionByDefau
 	return &encryptionByDefaultOutput{r.EncryptionByDefault}, nil
 }
 
-func (r *region) enableEncryptionByDefault(*api.Call, *nothing) (*encryptionByDefaultOutput, error) {
+func (r *region) enableEncryptionByDefault(c *api.Call, _ *nothing) (*encryptionByDefaultOutput, error) {
+	c.On("*")
 	r.EncryptionByDefault = true
 	return &encryptionByDefaultOutput{true}, nil
 }
 
-func (r *region) disableEncryptionByDefault(*api.Call, *nothing) (*encryptionByDefaultOutput, error) {
+func (r *region) disableEncryptionByDefault(c *api.Call, _ *nothing) (*encryptionByDefaultOutput, error) {
+	c.On("*")
 	r.EncryptionByDefault = false
 	return &encryptionByDefaultOutput{false}, nil
 }

@@ -114,6 +114,8 @@ func (r *region) copySnapshot(c *api.Call, in *copySnapshotInput) (*copySnapshot
 	if err != nil {
 		return nil, err
 	}
+	c.On(from.arn("snapshot", found.Id), r.arn("snapshot", "*"))
+	r.tagOnCreate(c, tagged)
 	if found.Encrypted && in.PresignedUrl == "" {
 		return nil, missing("PresignedUrl")
 	}
@@ -124,8 +126,6 @@ func (r *region) copySnapshot(c *api.Call, in *copySnapshotInput) (*copySnapshot
 	if in.PresignedUrl != "" && !in.presignedFor(r.name) {
 		made.Doom = "The presigned URL is not valid for this copy"
 	}
-	c.On(from.arn("snapshot", found.Id), r.arn("snapshot", "*"))
-	r.tagOnCreate(c, tagged)
 	r.service.takes(copyTime, r, func(r *region) { r.completeCopy(made.Id) })
 	return &copySnapshotOutput{made.Id, tags(made.Tags).wire()}, nil
 }

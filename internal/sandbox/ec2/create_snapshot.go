@@ -103,12 +103,12 @@ func (r *region) createSnapshot(c *api.Call, in *createSnapshotInput) (*snapshot
 	if err != nil {
 		return nil, err
 	}
+	c.On(r.arn("volume", v.Id), r.arn("snapshot", "*"))
+	r.tagOnCreate(c, tagged)
 	if v.State != volumeAvailable && v.State != volumeInUse {
 		return nil, fail("IncorrectState", "The volume '%s' is '%s'.", v.Id, v.State)
 	}
 	made := r.begin(v, in.Description, tagged["snapshot"])
-	c.On(r.arn("volume", v.Id), r.arn("snapshot", made.Id))
-	r.tagOnCreate(c, tagged)
 	it := snapshot{made}.item()
 	r.service.background(0, func(ctx context.Context) { r.service.read(ctx, r.name, made.Id, v.Id) })
 	return &it, nil

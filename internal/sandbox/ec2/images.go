@@ -354,13 +354,17 @@ func (r *region) deregisterImage(c *api.Call, in *deregisterImageInput) (*deregi
 	if err != nil {
 		return nil, err
 	}
+	if in.DeleteAssociatedSnapshots {
+		for _, id := range i.snapshots() {
+			c.Needs("ec2:DeleteSnapshot", r.arn("snapshot", id))
+		}
+	}
 	i.State, i.Tags = imageDeregistered, nil // its tags are nobody's
 	out := &deregisterImageOutput{Return: true}
 	if !in.DeleteAssociatedSnapshots {
 		return out, nil
 	}
 	for _, id := range i.snapshots() {
-		c.Needs("ec2:DeleteSnapshot", r.arn("snapshot", id))
 		code := "success"
 		switch snapshot, err := r.ownSnapshot(id); {
 		case err != nil:

@@ -43,25 +43,31 @@ func (r *region) keyPair(id, name string) (*keyPair, error) {
 }
 
 // addKeyPair keeps a public key under a name.
-func (r *region) addKeyPair(c *api.Call, name, kind, fingerprint string, public ssh.PublicKey, specifications []tagSpecification) (*keyPair, error) {
+func (r *region) addKeyPair(name, kind, fingerprint string, public ssh.PublicKey, with tags) (*keyPair, error) {
 	if len(name) > 255 {
 		return nil, invalidValue(name, "KeyName", "Character count exceeds 255.")
-	}
-	tagged, err := specified(specifications, "key-pair")
-	if err != nil {
-		return nil, err
 	}
 	if _, err := r.keyPair("", name); err == nil {
 		return nil, fail("InvalidKeyPair.Duplicate", "The keypair already exists")
 	}
 	key := &keyPair{
-		resource: r.newResource("key", tagged["key-pair"]), Name: name, Type: kind, Fingerprint: fingerprint,
+		resource: r.newResource("key", with), Name: name, Type: kind, Fingerprint: fingerprint,
 		PublicKey: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(public))) + " " + name,
 	}
 	r.KeyPairs[key.Id] = key
+	return key, nil
+}
+
+// newKeyPair notes what a key pair's maker must be permitted, and gives the
+// tags that it is to have.
+func (r *region) newKeyPair(c *api.Call, name string, specifications []tagSpecification) (tags, error) {
+	tagged, err := specified(specifications, "key-pair")
+	if err != nil {
+		return nil, err
+	}
 	c.On(r.arn("key-pair", name))
 	r.tagOnCreate(c, tagged)
-	return key, nil
+	return tagged["key-pair"], nil
 }
 
 type createKeyPairInput struct {
@@ -88,13 +94,16 @@ func (r *region) createKeyPair(c *api.Call, in *createKeyPairInput) (*createKeyP
 	if generate == nil {
 		return nil, invalidValue(in.KeyType, "KeyType", "Expected one of 'rsa', 'ed25519'.")
 	}
+	with, err := r.newKeyPair(c, in.KeyName, in.TagSpecifications)
+	if err != nil {
+		return nil, err
+	}
 	var made madeKey
-	var err error
 	c.Outside(func() { made, err = generate() })
 	if err != nil {
 		return nil, err
 	}
-	key, err := r.addKeyPair(c, in.KeyName, kind, made.fingerprint, made.public, in.TagSpecifications)
+	key, err := r.addKeyPair(in.KeyName, kind, made.fingerprint, made.public, with)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +199,11 @@ func (r *region) importKeyPair(c *api.Call, in *importKeyPairInput) (*importKeyP
 	default:
 		return nil, fail("InvalidKey.Format", "Keys of type %s are not supported; use RSA or Ed25519", public.Type())
 	}
-	key, err := r.addKeyPair(c, in.KeyName, kind, fingerprint, public, in.TagSpecifications)
+	with, err := r.newKeyPair(c, in.KeyName, in.TagSpecifications)
+	if err != nil {
+		return nil, err
+	}
+	key, err := r.addKeyPair(in.KeyName, kind, fingerprint, public, with)
 	if err != nil {
 		return nil, err
 	}
@@ -270,7 +283,8 @@ func (r *region) deleteKeyPair(c *api.Call, in *deleteKeyPairInput) (*deleteKeyP
 	}
 	key, err := r.keyPair(in.KeyPairId, in.KeyName)
 	if err != nil {
-		return &deleteKeyPairOutput{Return: true}, nil //nolint:nilerr // see above
+		c.On(r.arn("key-pair", cmp.Or(in.KeyName, "*")))
+		return &deleteKeyPairOutput{Return: true}, nil
 	}
 	c.On(r.arn("key-pair", key.Name))
 	delete(r.KeyPairs, key.Id)

@@ -80,6 +80,8 @@ func (r *region) createLaunchTemplate(c *api.Call, in *createLaunchTemplateInput
 	if err != nil {
 		return nil, err
 	}
+	c.On(r.arn("launch-template", "*"))
+	r.tagOnCreate(c, tagged)
 	return once(r, "CreateLaunchTemplate", in.ClientToken, in, func() (*launchTemplateOutput, error) {
 		if r.templateByName(name) != nil {
 			return nil, fail("InvalidLaunchTemplateName.AlreadyExistsException", "Launch template name already in use.")
@@ -94,7 +96,6 @@ func (r *region) createLaunchTemplate(c *api.Call, in *createLaunchTemplateInput
 		template.add(in.VersionDescription, caller(c), r.now(), *in.LaunchTemplateData)
 		template.Default = 1
 		r.LaunchTemplates[template.Id] = template
-		c.On(r.arn("launch-template", template.Id))
 		return &launchTemplateOutput{template.item()}, nil
 	})
 }

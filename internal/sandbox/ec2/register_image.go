@@ -44,6 +44,8 @@ func (r *region) registerImage(c *api.Call, in *registerImageInput) (*registerIm
 	if err != nil {
 		return nil, err
 	}
+	c.On(r.arn("image", "*"))
+	r.tagOnCreate(c, tagged)
 	devices, err := r.registered(c, in.BlockDeviceMappings, in.RootDeviceName)
 	if err != nil {
 		return nil, err
@@ -58,8 +60,6 @@ func (r *region) registerImage(c *api.Call, in *registerImageInput) (*registerIm
 		SriovNetSupport: in.SriovNetSupport, TpmSupport: in.TpmSupport, UefiData: in.UefiData, State: imagePending,
 	}
 	r.Images[made.Id] = made
-	c.On(r.arn("image", made.Id))
-	r.tagOnCreate(c, tagged)
 	r.service.takes(registerTime, r, func(r *region) { r.imageDone(made.Id) })
 	return &registerImageOutput{made.Id}, nil
 }

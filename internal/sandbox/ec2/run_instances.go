@@ -29,6 +29,7 @@ func (r *region) runInstances(c *api.Call, in *runInstancesInput) (*reservationI
 	if in.MinCount < 1 || in.MaxCount < in.MinCount {
 		return nil, fail("InvalidParameterValue", "Value (%d to %d) for parameters minCount and maxCount is invalid. Expected at least 1, and no more at the least than at the most.", in.MinCount, in.MaxCount)
 	}
+	c.On(r.arn("instance", "*"))
 	return once(r, "RunInstances", in.ClientToken, in, func() (*reservationItem, error) {
 		order := order{
 			data: in.launchData, least: in.MinCount, count: in.MaxCount,

@@ -125,13 +125,13 @@ func (r *region) createSecurityGroup(c *api.Call, in *createSecurityGroupInput) 
 	if err != nil {
 		return nil, err
 	}
+	c.On(r.arn("security-group", "*"), r.arn("vpc", r.Vpc.Id))
+	r.tagOnCreate(c, tagged)
 	if _, err := r.securityGroupByName(in.GroupName); err == nil {
 		return nil, fail("InvalidGroup.Duplicate", "The security group '%s' already exists for VPC '%s'", in.GroupName, r.Vpc.Id)
 	}
 	group := r.newSecurityGroup(in.GroupName, in.Description, tagged["security-group"])
 	r.SecurityGroups[group.Id] = group
-	c.On(r.arn("security-group", group.Id), r.arn("vpc", r.Vpc.Id))
-	r.tagOnCreate(c, tagged)
 	return &createSecurityGroupOutput{group.Id, r.arn("security-group", group.Id), group.Tags.wire()}, nil
 }
 
@@ -369,6 +369,7 @@ func (r *region) authorize(c *api.Call, in *authorizeInput, egress bool) (*autho
 	if err != nil {
 		return nil, err
 	}
+	r.tagOnCreate(c, tagged)
 	rules, err := r.namedRules(in.permissionsInput, egress)
 	if err != nil {
 		return nil, err
@@ -385,7 +386,6 @@ func (r *region) authorize(c *api.Call, in *authorizeInput, egress bool) (*autho
 		out.SecurityGroupRules = append(out.SecurityGroupRules, group.add(one).item(group.Id))
 	}
 	r.service.enforce()
-	r.tagOnCreate(c, tagged)
 	return out, nil
 }
 

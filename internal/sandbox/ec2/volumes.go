@@ -332,17 +332,17 @@ func (r *region) createVolume(c *api.Call, in *createVolumeInput) (*volumeItem, 
 	if err := ebs.check(); err != nil {
 		return nil, err
 	}
+	c.On(r.arn("volume", "*"))
+	if in.SnapshotId != "" {
+		c.On(r.arn("snapshot", in.SnapshotId))
+	}
+	r.tagOnCreate(c, tagged)
 	return once(r, "CreateVolume", in.ClientToken, in, func() (*volumeItem, error) {
 		spec, err := r.specFor(ebs)
 		if err != nil {
 			return nil, err
 		}
 		v := r.newVolume(spec, in.SnapshotId, in.AvailabilityZone, tagged["volume"])
-		c.On(r.arn("volume", v.Id))
-		if in.SnapshotId != "" {
-			c.On(r.arn("snapshot", in.SnapshotId))
-		}
-		r.tagOnCreate(c, tagged)
 		it := v.item()
 		r.service.background(attachTime, func(ctx context.Context) { r.service.finishVolume(ctx, r.name, v.Id) })
 		return &it, nil

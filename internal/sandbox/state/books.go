@@ -192,3 +192,19 @@ func (b *Books) Close() error {
 	b.Read(func() { b.closed = true })
 	return errors.Join(b.Save(), b.lock.Close())
 }
+
+// Digests tell whether the books have changed: a digest of each page, by the
+// names of region and ledger. The books must be held.
+func (b *Books) Digests() (map[string][sha256.Size]byte, error) {
+	digests := map[string][sha256.Size]byte{}
+	for name, ledger := range b.ledgers {
+		for region, page := range ledger.pages() {
+			contents, err := json.Marshal(page)
+			if err != nil {
+				return nil, fmt.Errorf("digest %s of %s: %w", name, region, err)
+			}
+			digests[region+" "+name] = sha256.Sum256(contents)
+		}
+	}
+	return digests, nil
+}

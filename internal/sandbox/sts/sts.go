@@ -3,7 +3,6 @@ package sts
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
@@ -25,10 +24,12 @@ type getCallerIdentityOutput struct {
 }
 
 // getCallerIdentity answers with a user called after the access key, which is
-// what tells callers apart in the sandbox.
+// what tells callers apart in the sandbox. "No permissions are required to perform
+// this operation."
 func getCallerIdentity(_ context.Context, c *api.Call, _ *getCallerIdentityInput) (*getCallerIdentityOutput, error) {
+	c.Free()
 	return &getCallerIdentityOutput{
-		Arn:     fmt.Sprintf("arn:aws:iam::%s:user/%s", c.Account, c.Principal),
+		Arn:     c.User(),
 		UserId:  c.Principal,
 		Account: c.Account,
 	}, nil

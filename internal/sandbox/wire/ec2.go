@@ -74,3 +74,7 @@ func (p ec2) EncodeError(requestID string, err error) *Response {
 func (p ec2) UnknownOperation(operation string) *Error {
 	return Errorf("InvalidAction", "The action %s is not valid for this web service, or not known to the sandbox", operation)
 }
+
+func (p ec2) Denied(sentence string) *Error {
+	return Errorf("UnauthorizedOperation", "You are not authorized to perform this operation. %s", sentence).With(http.StatusForbidden)
+}

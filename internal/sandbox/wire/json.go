@@ -101,6 +101,10 @@ func (p jsonProtocol) UnknownOperation(operation string) *Error {
 	return Errorf("UnknownOperationException", "The operation %s is not known to the sandbox", operation)
 }
 
+func (p jsonProtocol) Denied(sentence string) *Error {
+	return Errorf("AccessDeniedException", "%s", sentence)
+}
+
 // jsonStruct writes the fields of a struct that are not bound elsewhere.
 func jsonStruct(v reflect.Value, top bool) json.RawMessage {
 	var b bytes.Buffer

@@ -21,6 +21,9 @@ type Protocol interface {
 	EncodeError(requestID string, err error) *Response
 	// UnknownOperation is the service's error for an operation it lacks.
 	UnknownOperation(operation string) *Error
+	// Denied is the service's error for what a caller is not permitted; the
+	// sentence says who, what and why.
+	Denied(sentence string) *Error
 }
 
 // Request is a parsed request.

@@ -78,6 +78,10 @@ func (p query) UnknownOperation(operation string) *Error {
 	return Errorf("InvalidAction", "Could not find operation %s in the sandbox", operation)
 }
 
+func (p query) Denied(sentence string) *Error {
+	return Errorf("AccessDenied", "%s", sentence).With(http.StatusForbidden)
+}
+
 // fault says whose fault an error with the given status is.
 func fault(status int) string {
 	if status >= http.StatusInternalServerError {

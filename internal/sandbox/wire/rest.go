@@ -238,3 +238,9 @@ func (p rest) EncodeError(requestID string, err error) *Response {
 func (p rest) UnknownOperation(operation string) *Error {
 	return Errorf("UnknownOperationException", "The sandbox has no operation at %s", operation).With(http.StatusNotFound)
 }
+
+// Denied gives the reason that EBS gives; of its two the other is for calls that
+// EBS itself makes.
+func (p rest) Denied(sentence string) *Error {
+	return Errorf("AccessDeniedException", "%s", sentence).With(http.StatusForbidden).Because("UNAUTHORIZED_ACCOUNT")
+}
