@@ -137,8 +137,18 @@ func (s *Sandbox) faults(options Options) (*fault.Faults, error) {
 			return nil, err
 		}
 	}
-	return fault.New(options.Seed, options.Faults...), nil
+	rules := options.Faults
+	if options.Profile == clock.Typical {
+		rules = append(slices.Clone(rules), typicallyLate)
+	}
+	return fault.New(options.Seed, rules...), nil
 }
+
+// typicallyLate is how late what was created is seen in the typical profile:
+// "approximately 9/10 attempts succeed without any retry", the others with
+// "simple retries 5s apart" (https://github.com/hashicorp/packer/issues/3377;
+// also https://github.com/ansible/ansible/pull/4368, "roughly 1 time out of 10").
+var typicallyLate = fault.Rule{Operations: "ec2:*", Kind: fault.Late, When: fault.Before, Rate: 0.1, For: 5 * time.Second}
 
 // listen listens on a loopback address only: the sandbox trusts every caller.
 func listen(ctx context.Context, address string) (net.Listener, error) {

@@ -31,6 +31,9 @@ type Call struct {
 	Now       time.Time
 	Fault     string // the rule that makes the call go wrong, if any
 
+	// Late is how long what the call creates is not seen by others.
+	Late time.Duration
+
 	Actions []Action // what the caller must be permitted; the operation itself first
 
 	Guard Guard // may be nil; everything is permitted then
@@ -50,6 +53,14 @@ func NewCall(books *state.Books) *Call { return &Call{Account: Account, books: b
 func (c *Call) Begin(service, operation string) {
 	c.Service, c.Operation = service, operation
 	c.Actions = []Action{{Name: service + ":" + operation}}
+}
+
+// VisibleAt is when what the call creates is seen; zero if at once.
+func (c *Call) VisibleAt() time.Time {
+	if c.Late == 0 {
+		return time.Time{}
+	}
+	return c.Now.Add(c.Late)
 }
 
 // ARN names a resource of the calling account, service and region, such as

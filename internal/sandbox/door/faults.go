@@ -40,6 +40,9 @@ var nothing = &wire.Response{}
 
 func (d *Door) strikeBefore(ctx context.Context, v *visit, rule fault.Rule, next handler) (*wire.Response, error) {
 	switch rule.Kind {
+	case fault.Late:
+		v.Late = d.clock.Interval(rule.For)
+		return next(ctx, v)
 	case fault.Reset:
 	case fault.Stall:
 		// Only who has read a request learns that its client has left.

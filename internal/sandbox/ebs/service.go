@@ -82,12 +82,13 @@ func (s *Service) resume() {
 	}
 }
 
-// own finds a snapshot of the caller's.
+// own finds a snapshot of the caller's. One that was just started may not be
+// seen for up to two minutes (https://github.com/awslabs/coldsnap/issues/43).
 func (s *Service) own(c *api.Call, id string) (*storage.Snapshot, error) {
 	c.On(storage.SnapshotARN(c.Region, id))
 	snapshot, ok := s.store.In(c.Region).Snapshots[id]
 	switch {
-	case !ok:
+	case !ok, snapshot.Unseen():
 		return nil, errNoSnapshot(id)
 	case snapshot.OwnerId != c.Account:
 		return nil, errOtherAccount(id)

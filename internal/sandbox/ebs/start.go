@@ -185,7 +185,7 @@ func (s *Service) newSnapshot(c *api.Call, in *startSnapshotInput) (*storage.Sna
 		timeout = *in.Timeout
 	}
 	snapshot := storage.NewSnapshot(c.Now, in.VolumeSize)
-	snapshot.Description = in.Description
+	snapshot.Description, snapshot.VisibleAt = in.Description, c.VisibleAt()
 	snapshot.Write = &storage.Write{
 		ParentId: in.ParentSnapshotId, Token: in.ClientToken,
 		Timeout: time.Duration(timeout) * time.Minute, LastUsed: c.Now,

@@ -51,7 +51,7 @@ func (r *region) copySnapshotOf(s snapshot, from *region, how copying) (*storage
 	if err != nil {
 		return nil, err
 	}
-	made := storage.NewSnapshot(r.now(), s.VolumeSize)
+	made := r.newSnapshot(s.VolumeSize)
 	made.Description, made.Encrypted, made.KmsKeyId, made.Noise = how.description, encrypted, key, s.Noise
 	maps.Copy(made.Tags, how.tags)
 	r.service.store.Add(r.name, made, s.Blocks())

@@ -16,7 +16,7 @@ const snapshotTime = 90 * time.Second
 
 // begin adds a pending snapshot of a volume.
 func (r *region) begin(v *volume, description string, with tags) *storage.Snapshot {
-	made := storage.NewSnapshot(r.now(), v.Size)
+	made := r.newSnapshot(v.Size)
 	made.Description, made.VolumeId, made.Encrypted, made.KmsKeyId = description, v.Id, v.Encrypted, v.KmsKeyId
 	made.Lineage = v.Lineage
 	maps.Copy(made.Tags, with)

@@ -2,7 +2,7 @@ package ec2
 
 import "sort"
 
-// describe answers a Describe call: of all resources, which are in the order
+// describe answers a Describe call: of all resources that are seen, which are in the order
 // of their creation, those of the ids, or every one where there are none, that
 // pass the filters; and of these the page that is asked for.
 func describe[Model interface{ base() *resource }, Item any](
@@ -29,7 +29,7 @@ func describe[Model interface{ base() *resource }, Item any](
 	last := ""
 	for _, model := range all[first:] {
 		base := model.base()
-		if len(ids) > 0 && !wanted[base.Id] {
+		if base.unseen() || len(ids) > 0 && !wanted[base.Id] {
 			continue
 		}
 		it := item(model)

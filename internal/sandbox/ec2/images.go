@@ -78,8 +78,8 @@ func (r *region) visibleImage(id string) (*image, error) {
 	if err := wellFormed(id, "ami", "InvalidAMIID.Malformed"); err != nil {
 		return nil, err
 	}
-	found := r.Images[id]
-	if found == nil || !found.visible() {
+	found, ok := seen(r.Images, id)
+	if !ok || !found.visible() {
 		return nil, fail("InvalidAMIID.NotFound", "The image id '[%s]' does not exist", id)
 	}
 	if found.State == imageDeregistered {

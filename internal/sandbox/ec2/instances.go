@@ -61,7 +61,7 @@ func (r *region) instance(id string) (*instance, error) {
 	if err := wellFormed(id, "i", "InvalidInstanceID.Malformed"); err != nil {
 		return nil, err
 	}
-	if found := r.Instances[id]; found != nil {
+	if found, ok := seen(r.Instances, id); ok {
 		return found, nil
 	}
 	return nil, fail("InvalidInstanceID.NotFound", "The instance ID '%s' does not exist", id)
@@ -75,7 +75,7 @@ func (r *region) instances(ids []string) ([]*instance, error) {
 		if err := wellFormed(id, "i", "InvalidInstanceID.Malformed"); err != nil {
 			return nil, err
 		}
-		if i := r.Instances[id]; i != nil {
+		if i, ok := seen(r.Instances, id); ok {
 			found = append(found, i)
 		} else {
 			lacking = append(lacking, id)

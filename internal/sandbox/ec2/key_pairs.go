@@ -31,10 +31,13 @@ type keyPair struct {
 
 // keyPair finds a key pair by id or by name.
 func (r *region) keyPair(id, name string) (*keyPair, error) {
-	for _, key := range r.KeyPairs {
-		if id != "" && key.Id == id || id == "" && key.Name == name {
-			return key, nil
-		}
+	found, ok := seen(r.KeyPairs, id)
+	if id == "" {
+		found = r.keyPairNamed(name)
+		ok = found != nil && !found.unseen()
+	}
+	if ok {
+		return found, nil
 	}
 	if id != "" {
 		return nil, fail("InvalidKeyPair.NotFound", "The key pair ID '%s' does not exist", id)
@@ -42,12 +45,22 @@ func (r *region) keyPair(id, name string) (*keyPair, error) {
 	return nil, fail("InvalidKeyPair.NotFound", "The key pair '%s' does not exist", name)
 }
 
+// keyPairNamed finds a key pair by its name, seen or not; nil if there is none.
+func (r *region) keyPairNamed(name string) *keyPair {
+	for _, key := range r.KeyPairs {
+		if key.Name == name {
+			return key
+		}
+	}
+	return nil
+}
+
 // addKeyPair keeps a public key under a name.
 func (r *region) addKeyPair(name, kind, fingerprint string, public ssh.PublicKey, with tags) (*keyPair, error) {
 	if len(name) > 255 {
 		return nil, invalidValue(name, "KeyName", "Character count exceeds 255.")
 	}
-	if _, err := r.keyPair("", name); err == nil {
+	if r.keyPairNamed(name) != nil {
 		return nil, fail("InvalidKeyPair.Duplicate", "The keypair already exists")
 	}
 	key := &keyPair{

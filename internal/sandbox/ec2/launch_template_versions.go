@@ -16,7 +16,12 @@ type launchTemplateVersion struct {
 	Created     time.Time
 	CreatedBy   string
 	Data        launchData
+
+	// VisibleAt is when callers see the version; zero if at once.
+	VisibleAt time.Time `json:",omitzero"`
 }
+
+func (v *launchTemplateVersion) unseen() bool { return time.Now().Before(v.VisibleAt) }
 
 // add appends a version.
 func (t *launchTemplate) add(description, by string, now time.Time, data launchData) *launchTemplateVersion {
@@ -87,6 +92,7 @@ func (r *region) createLaunchTemplateVersion(c *api.Call, in *createLaunchTempla
 			}
 		}
 		version := template.add(in.VersionDescription, caller(c), r.now(), data)
+		version.VisibleAt = r.visibleAt
 		item, err := r.resolved(template.versionItem(version), in.ResolveAlias)
 		if err != nil {
 			return nil, err

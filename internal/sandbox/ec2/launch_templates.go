@@ -31,7 +31,7 @@ type launchTemplateItem struct {
 
 func (t *launchTemplate) item() launchTemplateItem {
 	return launchTemplateItem{
-		CreatedBy: t.CreatedBy, CreateTime: t.Created, DefaultVersionNumber: t.Default, LatestVersionNumber: t.Latest,
+		CreatedBy: t.CreatedBy, CreateTime: t.Created, DefaultVersionNumber: t.Default, LatestVersionNumber: t.latest(),
 		LaunchTemplateId: t.Id, LaunchTemplateName: t.Name, Tags: t.Tags.wire(),
 	}
 }
@@ -115,12 +115,12 @@ func (r *region) template(ref launchTemplateRef) (*launchTemplate, error) {
 		if err := wellFormed(id, "lt", "InvalidLaunchTemplateId.Malformed"); err != nil {
 			return nil, err
 		}
-		if template := r.LaunchTemplates[id]; template != nil {
+		if template, ok := seen(r.LaunchTemplates, id); ok {
 			return template, nil
 		}
 		return nil, fail("InvalidLaunchTemplateId.NotFound", "The specified launch template, with template ID %s, does not exist.", id)
 	case name != "":
-		if template := r.templateByName(name); template != nil {
+		if template := r.templateByName(name); template != nil && !template.unseen() {
 			return template, nil
 		}
 		return nil, fail("InvalidLaunchTemplateName.NotFoundException", "The specified launch template, with template name %s, does not exist.", name)
@@ -221,14 +221,14 @@ func (t *launchTemplate) version(text string) (*launchTemplateVersion, error) {
 	case "", defaultVersion:
 		number = t.Default
 	case latestVersion:
-		number = t.Latest
+		number = t.latest()
 	default:
 		var err error
 		if number, err = versionNumber(text); err != nil {
 			return nil, err
 		}
 	}
-	if version := t.Versions[number]; version != nil {
+	if version := t.Versions[number]; version != nil && !version.unseen() {
 		return version, nil
 	}
 	return nil, fail("InvalidLaunchTemplateId.VersionNotFound", "Could not find the specified version %s for the launch template with ID %s.", text, t.Id)
@@ -242,11 +242,21 @@ func versionNumber(text string) (int64, error) {
 	return number, nil
 }
 
-// newestFirst lists the versions from the newest, as AWS does.
+// latest is the number of the newest version that callers see.
+func (t *launchTemplate) latest() int64 {
+	if newest := t.newestFirst(); len(newest) > 0 {
+		return newest[0].Number
+	}
+	return t.Latest
+}
+
+// newestFirst lists the versions that callers see from the newest, as AWS does.
 func (t *launchTemplate) newestFirst() []*launchTemplateVersion {
 	versions := make([]*launchTemplateVersion, 0, len(t.Versions))
 	for _, version := range t.Versions {
-		versions = append(versions, version)
+		if !version.unseen() {
+			versions = append(versions, version)
+		}
 	}
 	slices.SortFunc(versions, func(a, b *launchTemplateVersion) int { return int(b.Number - a.Number) })
 	return versions

@@ -73,7 +73,7 @@ func (r *region) metadataLeaves(i *instance) map[string]string {
 			leaves[network+leaf] = content
 		}
 	}
-	if key, err := r.keyPair("", i.Launch.KeyName); i.Launch.KeyName != "" && err == nil {
+	if key := r.keyPairNamed(i.Launch.KeyName); i.Launch.KeyName != "" && key != nil {
 		leaves["meta-data/public-keys/0="+key.Name+"/openssh-key"] = key.PublicKey
 	}
 	if i.Metadata.InstanceMetadataTags == "enabled" {

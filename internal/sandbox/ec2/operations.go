@@ -92,6 +92,8 @@ func (s *Service) API() *api.Service {
 // add registers an operation, which is carried out in the region of the call.
 func add[In, Out any](s *Service, to *api.Service, name string, operation func(*region, *api.Call, *In) (*Out, error)) {
 	api.Register(to, name, func(_ context.Context, c *api.Call, in *In) (*Out, error) {
-		return operation(s.in(c.Region), c, in)
+		r := s.in(c.Region)
+		r.visibleAt = c.VisibleAt()
+		return operation(r, c, in)
 	})
 }

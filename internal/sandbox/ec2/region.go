@@ -39,15 +39,36 @@ type resource struct {
 	Sequence int64 // in the order of creation
 	Created  time.Time
 	Tags     tags // never nil
+
+	// VisibleAt is when callers see the resource; zero if at once.
+	VisibleAt time.Time `json:",omitzero"`
 }
 
 func (r *resource) base() *resource { return r }
+
+// unseen tells whether callers do not see the resource yet: "its ID might not
+// have propagated throughout the system, and you will get an error responding
+// that the resource does not exist"
+// (https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html).
+func (r *resource) unseen() bool { return time.Now().Before(r.VisibleAt) }
+
+// seen finds a resource that callers see.
+func seen[T interface{ base() *resource }](all map[string]T, id string) (T, bool) {
+	found, ok := all[id]
+	if ok && found.base().unseen() {
+		var none T
+		return none, false
+	}
+	return found, ok
+}
 
 // region is one region's page while the books are held.
 type region struct {
 	*page
 	name    string
 	service *Service
+
+	visibleAt time.Time // of what the call in hand creates
 }
 
 func (r *region) now() time.Time { return r.service.clock.Now() }
@@ -57,7 +78,7 @@ func (r *region) newResource(kind string, with tags) resource {
 	r.Sequence++
 	own := tags{}
 	maps.Copy(own, with)
-	return resource{Id: api.NewID(kind), Sequence: r.Sequence, Created: r.now(), Tags: own}
+	return resource{Id: api.NewID(kind), Sequence: r.Sequence, Created: r.now(), Tags: own, VisibleAt: r.visibleAt}
 }
 
 // arn names a resource of the callers' account, as IAM does.

@@ -63,19 +63,28 @@ func (r *region) securityGroup(id string) (*securityGroup, error) {
 	if err := wellFormed(id, "sg", "InvalidGroupId.Malformed"); err != nil {
 		return nil, err
 	}
-	if group := r.SecurityGroups[id]; group != nil {
+	if group, ok := seen(r.SecurityGroups, id); ok {
 		return group, nil
 	}
 	return nil, fail("InvalidGroup.NotFound", "The security group '%s' does not exist", id)
 }
 
 func (r *region) securityGroupByName(name string) (*securityGroup, error) {
-	for _, group := range r.SecurityGroups {
-		if group.Name == name {
-			return group, nil
-		}
+	if group := r.securityGroupNamed(name); group != nil && !group.unseen() {
+		return group, nil
 	}
 	return nil, fail("InvalidGroup.NotFound", "The security group '%s' does not exist in default VPC '%s'", name, r.Vpc.Id)
+}
+
+// securityGroupNamed finds a group by its name, seen or not; nil if there is
+// none.
+func (r *region) securityGroupNamed(name string) *securityGroup {
+	for _, group := range r.SecurityGroups {
+		if group.Name == name {
+			return group
+		}
+	}
+	return nil
 }
 
 // securityGroupRef names a group, by id or, in the default VPC, by name.
@@ -127,7 +136,7 @@ func (r *region) createSecurityGroup(c *api.Call, in *createSecurityGroupInput) 
 	}
 	c.On(r.arn("security-group", "*"), r.arn("vpc", r.Vpc.Id))
 	r.tagOnCreate(c, tagged)
-	if _, err := r.securityGroupByName(in.GroupName); err == nil {
+	if r.securityGroupNamed(in.GroupName) != nil {
 		return nil, fail("InvalidGroup.Duplicate", "The security group '%s' already exists for VPC '%s'", in.GroupName, r.Vpc.Id)
 	}
 	group := r.newSecurityGroup(in.GroupName, in.Description, tagged["security-group"])

@@ -62,6 +62,7 @@ type Service struct {
 	report    func(error)
 	real      bool                       // instances are machines, volumes have files
 	unfilled  map[string]*storage.Blocks // of volumes that have no file yet
+	retagging map[string][]retagging     // changes of tags that are not seen yet, by the bearer's id
 
 	context context.Context // of work in the background
 	cancel  context.CancelFunc
@@ -78,7 +79,7 @@ func New(config Config) (*Service, error) {
 		books: config.Books, clock: config.Clock, store: config.Store, addresses: newAddresses(),
 		shortages: &shortages{sets: map[string][]*Shortage{}},
 		parameter: config.Parameter, report: config.Report, real: config.Host != machine.None(),
-		unfilled: map[string]*storage.Blocks{},
+		unfilled: map[string]*storage.Blocks{}, retagging: map[string][]retagging{},
 	}
 	s.context, s.cancel = context.WithCancel(context.Background())
 	s.runs = newMachines(s, config.Host)

@@ -16,7 +16,14 @@ import (
 type snapshot struct{ *storage.Snapshot }
 
 func (s snapshot) base() *resource {
-	return &resource{Id: s.Id, Sequence: s.Started.UnixMilli(), Created: s.Started, Tags: s.Tags}
+	return &resource{Id: s.Id, Sequence: s.Started.UnixMilli(), Created: s.Started, Tags: s.Tags, VisibleAt: s.VisibleAt}
+}
+
+// newSnapshot makes a pending snapshot, which has yet to be added to the store.
+func (r *region) newSnapshot(sizeGiB int) *storage.Snapshot {
+	made := storage.NewSnapshot(r.now(), sizeGiB)
+	made.VisibleAt = r.visibleAt
+	return made
 }
 
 func (r *region) snapshots() map[string]snapshot {
@@ -34,7 +41,7 @@ func (r *region) visibleSnapshot(id string) (snapshot, error) {
 		return snapshot{}, err
 	}
 	found := r.service.store.In(r.name).Snapshots[id]
-	if found == nil || !found.MayCreateVolume(api.Account) {
+	if found == nil || found.Unseen() || !found.MayCreateVolume(api.Account) {
 		return snapshot{}, fail("InvalidSnapshot.NotFound", "The snapshot '%s' does not exist.", id)
 	}
 	return snapshot{found}, nil

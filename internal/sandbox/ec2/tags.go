@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
@@ -158,9 +159,7 @@ func (r *region) createTags(c *api.Call, in *createTagsInput) (*succeeded, error
 			}
 		}
 	}
-	for _, bearer := range tagged {
-		maps.Copy(bearer.Tags, more)
-	}
+	r.retag(tagged, func(had tags) { maps.Copy(had, more) })
 	return &succeeded{true}, nil
 }
 
@@ -181,17 +180,54 @@ func (r *region) deleteTags(c *api.Call, in *deleteTagsInput) (*succeeded, error
 	if err != nil {
 		return nil, err
 	}
-	for _, bearer := range tagged {
+	r.retag(tagged, func(had tags) {
 		if len(in.Tags) == 0 {
-			maps.DeleteFunc(bearer.Tags, func(key, _ string) bool { return !reserved(key) })
+			maps.DeleteFunc(had, func(key, _ string) bool { return !reserved(key) })
 		}
 		for _, t := range in.Tags {
-			if value, has := bearer.Tags[t.Key]; has && (t.Value == nil || *t.Value == value) {
-				delete(bearer.Tags, t.Key)
+			if value, has := had[t.Key]; has && (t.Value == nil || *t.Value == value) {
+				delete(had, t.Key)
 			}
 		}
-	}
+	})
 	return &succeeded{true}, nil
+}
+
+// retag changes the tags of resources: at once, unless the change is seen
+// late, or an earlier one is, which must not overtake it.
+func (r *region) retag(bearers []*resource, change func(tags)) {
+	for _, bearer := range bearers {
+		id, at := bearer.Id, r.visibleAt
+		waiting := r.service.retagging[id]
+		if len(waiting) > 0 && waiting[len(waiting)-1].at.After(at) {
+			at = waiting[len(waiting)-1].at
+		}
+		if at.IsZero() {
+			change(bearer.Tags)
+			continue
+		}
+		r.service.retagging[id] = append(waiting, retagging{at, change})
+		r.service.later(time.Until(at), r, func(r *region) { r.retagNext(id) })
+	}
+}
+
+// retagging is a change of tags that is seen late.
+type retagging struct {
+	at     time.Time
+	change func(tags)
+}
+
+// retagNext carries out the change of a resource's tags that has waited longest.
+func (r *region) retagNext(id string) {
+	waiting := r.service.retagging[id]
+	for bearer := range r.resources() {
+		if bearer.Id == id {
+			waiting[0].change(bearer.Tags)
+		}
+	}
+	if r.service.retagging[id] = waiting[1:]; len(waiting) == 1 {
+		delete(r.service.retagging, id)
+	}
 }
 
 // taggable finds the resources of the ids, all of them or none.
@@ -241,6 +277,9 @@ var tagFilters = filterable[tagDescription]{values: map[string]func(tagDescripti
 func (r *region) describeTags(_ *api.Call, in *describeTagsInput) (*describeTagsOutput, error) {
 	var all []tagDescription
 	for bearer := range r.resources() {
+		if bearer.unseen() {
+			continue
+		}
 		for _, t := range bearer.Tags.wire() {
 			all = append(all, tagDescription{
 				Key: t.Key, Value: t.Value, ResourceId: bearer.Id, ResourceType: bearer.kind(),

@@ -53,7 +53,7 @@ func (r *region) volume(id string) (*volume, error) {
 	if err := wellFormed(id, "vol", "InvalidParameterValue"); err != nil {
 		return nil, err
 	}
-	if v := r.Volumes[id]; v != nil && v.State != volumeDeleted {
+	if v, ok := seen(r.Volumes, id); ok && v.State != volumeDeleted {
 		return v, nil
 	}
 	return nil, fail("InvalidVolume.NotFound", "The volume '%s' does not exist.", id)

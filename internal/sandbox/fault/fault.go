@@ -44,6 +44,9 @@ func New(seed uint64, rules ...Rule) *Faults {
 // are named as in "ec2:RegisterImage".
 func (r Rule) Check(operations []string) error {
 	if !slices.ContainsFunc(operations, r.covers) {
+		if r.Kind == Late {
+			return fmt.Errorf("fault %q: no operation of the sandbox called %s creates what can be seen late; name operations of ec2 that create, or ebs:StartSnapshot", r, r.Operations)
+		}
 		return fmt.Errorf("fault %q: no operation of the sandbox is called %s; write it as AWS does, as in ec2:RegisterImage or elasticloadbalancing:*", r, r.Operations)
 	}
 	return nil

@@ -39,7 +39,7 @@ func TestRulesThatSayNothingAreRefused(t *testing.T) {
 		"RegisterImage,kind=throttle": `"RegisterImage" names no operations; begin with * or SERVICE:OPERATION`,
 		"ec2:[,kind=throttle":         "names no operations",
 		"*":                           "kind is missing; add one of throttle, error",
-		"*,kind=fire":                 `kind "fire" is not known; use one of throttle, error, unavailable, contention, reset or stall`,
+		"*,kind=fire":                 `kind "fire" is not known; use one of throttle, error, unavailable, contention, reset, stall or late`,
 		"*,kind=throttle,when=after":  `when "after" is not known of kind throttle; use one of before`,
 		"*,kind=error,when=midway":    "use one of before or after",
 		"*,kind=error,rate=2":         `rate "2" is not from 0 to 1`,
@@ -49,6 +49,7 @@ func TestRulesThatSayNothingAreRefused(t *testing.T) {
 		"*,kind=error,nth=2,rate=0.5": "nth picks one call",
 		"*,kind=contention":           "contention is an error of Auto Scaling",
 		"*,kind=error,for=1s":         "for has no meaning of kind error",
+		"*,kind=late":                 "for is missing",
 		"*,kind=stall,for=soon":       `for "soon" is not a time`,
 		"*,kind=error,kind=reset":     "kind is given twice",
 		"*,kind=error,colour=red":     `"colour" is not a setting`,
@@ -57,6 +58,19 @@ func TestRulesThatSayNothingAreRefused(t *testing.T) {
 	} {
 		if _, err := Parse(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q gives %v, want an error with %q", text, err, want)
+		}
+	}
+}
+
+func TestLateRulesAreAboutWhatCreates(t *testing.T) {
+	for pattern, operations := range map[string]map[string]bool{
+		"*":     {"ec2:RunInstances": true, "ebs:StartSnapshot": true, "ec2:StartInstances": false, "autoscaling:CreateAutoScalingGroup": false},
+		"ec2:*": {"ec2:RegisterImage": true, "ec2:DescribeImages": false, "ebs:StartSnapshot": false},
+	} {
+		for operation, want := range operations {
+			if err := parse(t, pattern+",kind=late,for=1m").Check([]string{operation}); (err == nil) != want {
+				t.Errorf("%s of %s gives %v", pattern, operation, err)
+			}
 		}
 	}
 }

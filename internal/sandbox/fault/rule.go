@@ -3,6 +3,7 @@ package fault
 import (
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +21,7 @@ const (
 	Contention  Kind = "contention"  // Auto Scaling's ResourceContention, which is to be tried again
 	Reset       Kind = "reset"       // the connection is reset
 	Stall       Kind = "stall"       // the connection stays open and nothing comes
+	Late        Kind = "late"        // what is created is not seen for some time
 )
 
 // Moment is when it goes wrong.
@@ -40,9 +42,10 @@ var moments = map[Kind][]Moment{
 	Contention:  {Before},
 	Reset:       {Before, After, Midway},
 	Stall:       {Before, After, Midway},
+	Late:        {Before},
 }
 
-var kinds = []Kind{Throttle, Error, Unavailable, Contention, Reset, Stall}
+var kinds = []Kind{Throttle, Error, Unavailable, Contention, Reset, Stall, Late}
 
 // Rule says what goes wrong with which calls.
 type Rule struct {
@@ -52,7 +55,7 @@ type Rule struct {
 	Rate       float64       // the part of the calls, from 0 to 1
 	Nth        int           // this one call of each operation; 0 = those that Rate picks
 	Count      int           // so many calls of each operation at most; 0 = no limit
-	For        time.Duration // how long a stall lasts; 0 = until the client leaves
+	For        time.Duration // how long a stall lasts, 0 = until the client leaves; how late
 }
 
 // Parse reads a rule such as "ec2:*,kind=reset,when=after,rate=0.2": the
@@ -147,8 +150,10 @@ func (r Rule) check(given map[string]bool) error {
 		return fmt.Errorf("when %q is not known of kind %s; use one of %s", r.When, r.Kind, list(moments[r.Kind]))
 	case given["nth"] && (given["rate"] || given["count"]):
 		return fmt.Errorf("nth picks one call, so rate and count have no meaning beside it; give the one or the others")
-	case given["for"] && r.Kind != Stall:
+	case given["for"] && r.Kind != Stall && r.Kind != Late:
 		return fmt.Errorf("for has no meaning of kind %s; leave it out", r.Kind)
+	case !given["for"] && r.Kind == Late:
+		return fmt.Errorf("for is missing; add how late it is seen, such as for=30s")
 	}
 	return nil
 }
@@ -173,8 +178,14 @@ func (r Rule) String() string {
 	return text
 }
 
+// creating are the operations whose creations can be seen late.
+var creating = regexp.MustCompile(`^(ec2:(Copy|Create|Import|Register|Run)|ebs:StartSnapshot$)`)
+
 // covers tells whether the rule is about an operation.
 func (r Rule) covers(operation string) bool {
+	if r.Kind == Late && !creating.MatchString(operation) {
+		return false
+	}
 	match, err := path.Match(r.Operations, operation)
 	return match && err == nil
 }

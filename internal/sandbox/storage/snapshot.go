@@ -50,6 +50,9 @@ type Snapshot struct {
 	// will not.
 	Doom string `json:",omitempty"`
 
+	// VisibleAt is when callers see the snapshot; zero if at once.
+	VisibleAt time.Time `json:",omitzero"`
+
 	// Write is set on a snapshot that is, or was, written block by block.
 	Write *Write `json:",omitempty"`
 
@@ -98,6 +101,9 @@ func (s *Snapshot) Blocks() *Blocks {
 	}
 	return blocks
 }
+
+// Unseen tells whether callers do not see the snapshot yet.
+func (s *Snapshot) Unseen() bool { return time.Now().Before(s.VisibleAt) }
 
 // MayCreateVolume tells whether an account may create volumes from the
 // snapshot, and copy it.
