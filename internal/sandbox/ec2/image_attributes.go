@@ -70,7 +70,10 @@ func (r *region) modifyImageAttribute(c *api.Call, in *modifyImageAttributeInput
 	return &succeeded{true}, nil
 }
 
-// spellOut turns the older form of the request into the newer.
+// spellOut turns the older form of the request into the newer. Lists without an
+// operation count for nothing beside a LaunchPermission that names the same
+// people: the amazon plugin sends both
+// (https://github.com/hashicorp/packer-plugin-amazon/blob/v1.3.2/builder/common/step_modify_ami_attributes.go).
 func (in *modifyImageAttributeInput) spellOut() error {
 	listed := len(in.OrganizationalUnitArns)+len(in.OrganizationArns)+len(in.UserGroups)+len(in.UserIds) > 0
 	switch in.Attribute {
@@ -86,7 +89,7 @@ func (in *modifyImageAttributeInput) spellOut() error {
 	default:
 		return invalidValue(in.Attribute, "attribute", "The sandbox knows the attributes 'description', 'imdsSupport' and 'launchPermission'.")
 	}
-	if !listed {
+	if !listed || in.OperationType == "" && in.LaunchPermission != nil {
 		return nil
 	}
 	var people []launchPermission

@@ -74,7 +74,8 @@ func (r *region) modifySnapshotAttribute(c *api.Call, in *modifySnapshotAttribut
 	return &succeeded{true}, nil
 }
 
-// change turns the older form of the request into the newer.
+// change turns the older form of the request into the newer. As with images,
+// lists without an operation count for nothing beside the newer form.
 func (in *modifySnapshotAttributeInput) change() (createVolumePermissionChange, error) {
 	change := createVolumePermissionChange{}
 	if in.CreateVolumePermission != nil {
@@ -88,7 +89,7 @@ func (in *modifySnapshotAttributeInput) change() (createVolumePermissionChange, 
 		people = append(people, createVolumePermission{Group: group})
 	}
 	switch {
-	case len(people) == 0:
+	case len(people) == 0, in.OperationType == "" && in.CreateVolumePermission != nil:
 	case in.OperationType == "add":
 		change.Add = append(change.Add, people...)
 	case in.OperationType == "remove":
