@@ -128,7 +128,7 @@ func preferencesOf(g *group.Group, in *refreshPreferences) (group.Preferences, e
 	}
 	if m := g.Maintenance; m != nil {
 		p.MinHealthy = m.Min
-		if in.MaxHealthyPercentage == nil && in.MinHealthyPercentage == nil {
+		if in.MaxHealthyPercentage == nil {
 			p.MaxHealthy = new(m.Max)
 		}
 	}

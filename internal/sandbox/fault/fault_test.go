@@ -1,10 +1,14 @@
 package fault
 
 import (
+	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
 )
 
 func parse(t *testing.T, text string) Rule {
@@ -134,5 +138,13 @@ func TestTheFirstRuleThatStrikesDecides(t *testing.T) {
 		if rule, _ := f.Strike("ec2:RegisterImage"); rule.Kind != want {
 			t.Errorf("struck by %s, want %s", rule, want)
 		}
+	}
+}
+
+func TestContentionIsTheErrorOfAutoScaling(t *testing.T) {
+	err := parse(t, "autoscaling:StartInstanceRefresh,kind=contention").Err("autoscaling", "StartInstanceRefresh")
+	var e *wire.Error
+	if !errors.As(err, &e) || e.Code != "ResourceContention" || e.Status != http.StatusInternalServerError {
+		t.Errorf("the error is %v, want ResourceContention with status 500", err)
 	}
 }

@@ -67,10 +67,14 @@ func (a *Activity) close(status Status, message string, now time.Time) {
 // prune forgets what is older than History.
 func (g *Group) prune(now time.Time) {
 	old := now.Add(-History)
-	if i := slices.IndexFunc(g.Activities, func(a *Activity) bool { return !a.Ended() || a.Start.After(old) }); i > 0 {
-		g.Activities = slices.Delete(g.Activities, 0, i)
+	g.Activities = slices.Delete(g.Activities, 0, leading(g.Activities, func(a *Activity) bool { return a.Ended() && a.Start.Before(old) }))
+	g.Refreshes = slices.Delete(g.Refreshes, 0, leading(g.Refreshes, func(r *Refresh) bool { return r.Ended() && r.Start.Before(old) }))
+}
+
+// leading counts the items that come before the first that does not fit.
+func leading[T any](items []T, fits func(T) bool) int {
+	if i := slices.IndexFunc(items, func(t T) bool { return !fits(t) }); i >= 0 {
+		return i
 	}
-	if i := slices.IndexFunc(g.Refreshes, func(r *Refresh) bool { return !r.Ended() || r.Start.After(old) }); i > 0 {
-		g.Refreshes = slices.Delete(g.Refreshes, 0, i)
-	}
+	return len(items)
 }

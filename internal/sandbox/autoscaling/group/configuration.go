@@ -104,10 +104,15 @@ func (c Configuration) wanted(fleet Fleet) []Template {
 	return all
 }
 
+// same is whether both are launched alike.
+func (t Template) same(other Template) bool {
+	return t.ID == other.ID && t.Version == other.Version && t.InstanceType == other.InstanceType
+}
+
 // matches is whether the instance has the same launch template version as one
 // that is wanted, and its instance type.
 func (m *Member) matches(wanted []Template) bool {
-	return slices.ContainsFunc(wanted, func(t Template) bool {
-		return t.ID == m.Template.ID && t.Version == m.Template.Version && t.InstanceType == m.Type
-	})
+	is := m.Template
+	is.InstanceType = m.Type
+	return slices.ContainsFunc(wanted, is.same)
 }

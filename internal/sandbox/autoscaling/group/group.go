@@ -52,7 +52,7 @@ type Group struct {
 	queue  map[string][]string  // outdated members by zone, oldest first
 	sick   []string             // unhealthy members that are still here
 	byID   map[string]*Activity // those that are not over
-	recent string               // a member that was lately seen on its way
+	seen   string               // a member that was lately seen on its way
 	wake   time.Time            // when to step again, beside the agenda
 	woken  time.Time            // when the group was read, with members that boot
 }

@@ -19,6 +19,7 @@ type world struct {
 	state    map[string]string
 	born     map[string]time.Time
 	boot     time.Duration
+	check    time.Duration
 	broken   map[int64]bool // template versions whose instances are never healthy
 	refuse   error          // of every launch
 	version  map[string]int64
@@ -34,6 +35,7 @@ const targetGroup = "tg"
 
 func newWorld() *world {
 	return &world{
+		check:    10 * time.Second,
 		now:      time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
 		versions: map[string]int64{},
 		state:    map[string]string{},
@@ -48,7 +50,7 @@ func newWorld() *world {
 
 func (w *world) World() World {
 	return World{Fleet: w, Targets: w, Alarms: alarms(w.alarms), Pace: Pace{
-		Begin: time.Second, Poll: time.Second, Check: 10 * time.Second, Retry: 15 * time.Second, Patience: time.Hour,
+		Begin: time.Second, Poll: time.Second, Check: w.check, Retry: 15 * time.Second, Patience: time.Hour,
 	}}
 }
 

@@ -30,7 +30,7 @@ func (g *Group) look(ctx context.Context, w World, m *Member, now time.Time) {
 func (g *Group) lookPending(ctx context.Context, w World, m *Member, now time.Time) {
 	switch state := w.Fleet.State(m.ID); state {
 	case statePending:
-		g.recent = m.ID
+		g.seen = m.ID
 		g.agenda.set(m, now.Add(w.Pace.Poll))
 	case stateRunning:
 		g.change(m, func(m *Member) {
@@ -85,9 +85,9 @@ func (g *Group) lookInService(w World, m *Member, now time.Time) {
 	case ready:
 	case !healthy:
 		next = now.Add(w.Pace.Poll)
-		g.recent = m.ID
+		g.seen = m.ID
 	default:
-		g.recent = m.ID
+		g.seen = m.ID
 		if warm.Before(next) {
 			next = warm
 		}

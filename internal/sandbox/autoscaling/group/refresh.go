@@ -42,9 +42,11 @@ type Refresh struct {
 	Preferences
 	Rollback *Rollback `json:",omitempty"`
 
-	Moved      time.Time `json:",omitzero"` // the last headway: an hour without is a failure
-	Checkpoint int       `json:",omitempty"`
-	Until      time.Time `json:",omitzero"` // of the wait at a checkpoint, or of the bake
+	Moved      time.Time  `json:",omitzero"`  // the last headway: an hour without is a failure
+	Checkpoint int        `json:",omitempty"` // how many were reached
+	Reached    int        `json:",omitempty"` // the desired capacity at the last of them
+	Wanted     []Template `json:",omitempty"` // what a floating desired configuration was, last
+	Until      time.Time  `json:",omitzero"`  // of the wait at a checkpoint, or of the bake
 }
 
 // Preferences are what the user chose for a refresh, defaults filled in.
@@ -221,6 +223,14 @@ func (g *Group) line() {
 	}
 }
 
+// recent is whether a member was launched since the refresh before this one
+// began. Those that were not are replaced first, so that a refresh that is run
+// again after a partial one comes to what that left.
+func (g *Group) recent(m *Member) bool {
+	n := len(g.Refreshes)
+	return n > 1 && !m.Launched.Before(g.Refreshes[n-2].Start)
+}
+
 // headway notes that the active refresh has come on.
 func (g *Group) headway(now time.Time) {
 	if r := g.Active(); r != nil {
@@ -290,7 +300,7 @@ func (g *Group) EndRefresh(reason string, now time.Time) {
 
 // waitingFor says what a refresh is waiting for, as AWS words it.
 func (g *Group) waitingFor(w World) string {
-	m, ok := g.Members[g.recent]
+	m, ok := g.Members[g.seen]
 	if !ok || m.Ready || m.Outdated || m.Lifecycle == Terminating {
 		switch {
 		case g.tally.guarded > 0 && g.tally.outdated == g.tally.guarded:

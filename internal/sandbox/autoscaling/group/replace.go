@@ -18,6 +18,8 @@ import (
 // replacement launched at the same time.
 func (g *Group) replace(ctx context.Context, w World, r *Refresh, now time.Time) {
 	t := &g.tally
+	g.follow(w, r, now)
+	g.spare(ctx, w, r, now)
 	goal, holding := g.goal(w, r, now)
 	if !holding && g.achieved(r) {
 		g.achieve(w, r, now)
@@ -98,13 +100,17 @@ func (g *Group) take(ctx context.Context, w World, m *Member, now time.Time) {
 }
 
 // head is the outdated member to replace next: the oldest of the zone that has
-// most. Members that turn out not to need it are passed over for good; protected
+// most, of those that are not recent as long as there are such. Members that turn out not to need it are passed over for good; protected
 // ones go to the end of their queue.
 func (g *Group) head(w World, r *Refresh) *Member {
 	var best *Member
 	for _, zone := range slices.Sorted(maps.Keys(g.queue)) {
 		m := g.zoneHead(w, r, zone)
-		if m != nil && (best == nil || g.tally.zones[m.Zone] > g.tally.zones[best.Zone]) {
+		switch {
+		case m == nil:
+		case best == nil, g.recent(best) && !g.recent(m):
+			best = m
+		case g.recent(best) == g.recent(m) && g.tally.zones[m.Zone] > g.tally.zones[best.Zone]:
 			best = m
 		}
 	}
@@ -122,9 +128,6 @@ func (g *Group) zoneHead(w World, r *Refresh, zone string) *Member {
 		case r.SkipMatching && r.Rollback == nil && r.target(g).Floating() && m.matches(r.target(g).wanted(w.Fleet)):
 			g.change(m, func(m *Member) { m.Outdated = false })
 			queue = queue[1:]
-		case m.Protected && r.ProtectedWay == WayIgnore:
-			g.change(m, func(m *Member) { m.Outdated = false })
-			queue = queue[1:]
 		case !m.capacity() || m.Protected && r.ProtectedWay == WayWait:
 			queue = append(queue[1:], queue[0])
 		default:
@@ -134,29 +137,76 @@ func (g *Group) zoneHead(w World, r *Refresh, zone string) *Member {
 	return nil
 }
 
+// follow replaces again what was replaced already when the desired configuration
+// names $Latest or $Default, and that has come to mean another version
+// (https://docs.aws.amazon.com/autoscaling/ec2/userguide/asg-instance-refresh-skip-matching.html).
+func (g *Group) follow(w World, r *Refresh, now time.Time) {
+	if r.Desired == nil || r.Rollback != nil || !r.Desired.Floating() {
+		return
+	}
+	g.wakeAt(now.Add(w.Pace.Check))
+	wanted := r.Desired.wanted(w.Fleet)
+	if r.Wanted != nil && !slices.EqualFunc(wanted, r.Wanted, Template.same) {
+		g.mark(func(m *Member) bool { return m.Outdated || m.Refresh == r.ID && !m.matches(wanted) })
+	}
+	r.Wanted = wanted
+}
+
+// spare decides on outdated members that have come into standby, or under
+// protection, since the refresh began.
+func (g *Group) spare(ctx context.Context, w World, r *Refresh, now time.Time) {
+	protected := g.tally.guarded > 0 && r.ProtectedWay == WayIgnore
+	standby := g.tally.waiting > 0 && r.StandbyWay != WayWait
+	if !protected && !standby {
+		return
+	}
+	for _, m := range g.All() {
+		aside := m.Lifecycle == Standby || m.Lifecycle == EnteringStandby
+		switch {
+		case !m.Outdated:
+		case aside && r.StandbyWay == WayTake:
+			g.leave(ctx, w, m, causeRefreshOut(m.ID, now), now)
+		case aside && r.StandbyWay == WayIgnore, !aside && m.Protected && r.ProtectedWay == WayIgnore:
+			g.change(m, func(m *Member) { m.Outdated = false })
+		}
+	}
+}
+
 // goal is how many members are to be up to date before the next checkpoint is
-// reached, and whether the refresh is waiting at one.
+// reached, and whether the refresh is waiting at one. A checkpoint that a later
+// one is reached with is skipped; one is reached again when the group has grown
+// (https://docs.aws.amazon.com/autoscaling/ec2/userguide/asg-adding-checkpoints-instance-refresh.html).
 func (g *Group) goal(w World, r *Refresh, now time.Time) (goal int, holding bool) {
-	if r.Rollback != nil || len(r.Checkpoints) == 0 {
+	last := len(r.Checkpoints) - 1
+	if r.Rollback != nil || last < 0 {
 		return g.Desired, false
 	}
-	goal = ceil(g.Desired, r.Checkpoints[min(r.Checkpoint, len(r.Checkpoints)-1)])
-	last := r.Checkpoint >= len(r.Checkpoints)-1
-	switch {
-	case !r.Until.IsZero() && now.Before(r.Until):
-		g.wakeAt(r.Until)
-		return goal, true
-	case !r.Until.IsZero():
+	at := func(i int) int { return ceil(g.Desired, r.Checkpoints[i]) }
+	if !r.Until.IsZero() {
+		if now.Before(r.Until) {
+			g.wakeAt(r.Until)
+			return at(r.Checkpoint - 1), true
+		}
 		r.Until = time.Time{}
 		r.Moved = now
-		r.Checkpoint++
-		return g.goal(w, r, now)
-	case !last && g.tally.done >= goal && g.tally.leaving == 0 && g.tally.capacity <= g.Desired:
-		r.Until = now.Add(w.Pace.seconds(r.CheckpointDelay))
-		r.Reason = "Waiting at a checkpoint before continuing."
-		return g.goal(w, r, now)
 	}
-	return goal, false
+	for r.Checkpoint > 0 && g.Desired > r.Reached && g.tally.done < at(r.Checkpoint-1) {
+		r.Checkpoint--
+	}
+	if g.tally.leaving > 0 || g.tally.capacity > g.Desired || r.Checkpoint >= last || g.tally.done < at(r.Checkpoint) {
+		return at(min(r.Checkpoint, last)), false
+	}
+	for r.Checkpoint < last && g.tally.done >= at(r.Checkpoint) {
+		r.Checkpoint++
+	}
+	if r.Checkpoint == last && g.tally.done >= at(last) {
+		return at(last), false // nothing is left to wait for
+	}
+	r.Reached = g.Desired
+	r.Until = now.Add(w.Pace.seconds(r.CheckpointDelay))
+	r.Reason = "Waiting at a checkpoint before continuing."
+	g.wakeAt(r.Until)
+	return at(r.Checkpoint - 1), true
 }
 
 // achieved is whether the refresh has replaced all that it is to replace.
@@ -165,9 +215,6 @@ func (g *Group) achieved(r *Refresh) bool {
 	goal := g.Desired
 	if r.Rollback == nil && len(r.Checkpoints) > 0 {
 		goal = ceil(g.Desired, r.Checkpoints[len(r.Checkpoints)-1])
-		if r.Checkpoint < len(r.Checkpoints)-1 {
-			return false
-		}
 	}
 	rest := g.Desired - goal // with a last checkpoint below 100 these stay as they are
 	return t.leaving == 0 && t.waiting == 0 && t.warming == 0 && t.unhealthy == 0 &&
@@ -196,8 +243,12 @@ func (g *Group) judge(w World, r *Refresh, holding bool, now time.Time) {
 	}
 	end := r.Moved.Add(patience)
 	t := &g.tally
+	begun := r.Start
+	if r.Rollback != nil {
+		begun = r.Rollback.Start
+	}
 	switch parting := t.leaving > 0 && t.outdated == 0 && t.warming == 0; {
-	case !now.Before(r.Start.Add(w.Pace.seconds(int(longest / time.Second)))):
+	case !now.Before(begun.Add(w.Pace.seconds(int(longest / time.Second)))):
 		g.fail(r, "The instance refresh has run for the longest time that it can, which is 14 days.", now)
 	case holding || parting:
 	case g.suspended(ProcessInstanceRefresh): // it is paused, not stuck
