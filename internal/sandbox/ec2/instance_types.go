@@ -1,7 +1,6 @@
 package ec2
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -70,6 +69,9 @@ var instanceTypes = func() map[string]*instanceType {
 
 // price is what an hour costs On-Demand, in USD.
 func (t *instanceType) price() float64 { return t.DollarsAGiB * float64(t.MemoryMiB) / 1024 }
+
+// nitro tells whether the type is built on the Nitro System.
+func (t *instanceType) nitro() bool { return t.EnaRequired }
 
 // fits refuses an image that cannot run on the type.
 func (t *instanceType) fits(i *image) error {
@@ -158,39 +160,56 @@ type describeInstanceTypesOutput struct {
 	NextToken     string
 }
 
-var instanceTypeFilters = filterable[*instanceType]{values: map[string]func(*instanceType) []string{
-	"current-generation":                    func(*instanceType) []string { return truth(true) },
-	"instance-type":                         func(t *instanceType) []string { return []string{t.Name} },
-	"memory-info.size-in-mib":               func(t *instanceType) []string { return []string{fmt.Sprint(t.MemoryMiB)} },
-	"processor-info.supported-architecture": func(t *instanceType) []string { return t.Architecture },
-	"supported-boot-mode":                   func(t *instanceType) []string { return t.BootModes },
-	"vcpu-info.default-vcpus":               func(t *instanceType) []string { return []string{fmt.Sprint(t.Cpus)} },
+var instanceTypeFilters = filterable[instanceTypeItem]{values: map[string]func(instanceTypeItem) []string{
+	"bare-metal":                            func(t instanceTypeItem) []string { return truth(t.BareMetal) },
+	"burstable-performance-supported":       func(t instanceTypeItem) []string { return truth(t.BurstablePerformanceSupported) },
+	"current-generation":                    func(t instanceTypeItem) []string { return truth(t.CurrentGeneration) },
+	"hypervisor":                            func(t instanceTypeItem) []string { return []string{t.Hypervisor} },
+	"instance-storage-supported":            func(t instanceTypeItem) []string { return truth(t.InstanceStorageSupported) },
+	"instance-type":                         func(t instanceTypeItem) []string { return []string{t.InstanceType} },
+	"memory-info.size-in-mib":               func(t instanceTypeItem) []string { return number(&t.MemoryInfo.SizeInMiB) },
+	"network-info.ena-support":              func(t instanceTypeItem) []string { return []string{t.NetworkInfo.EnaSupport} },
+	"nitro-tpm-support":                     func(t instanceTypeItem) []string { return []string{t.NitroTpmSupport} },
+	"processor-info.supported-architecture": func(t instanceTypeItem) []string { return t.ProcessorInfo.SupportedArchitectures },
+	"supported-boot-mode":                   func(t instanceTypeItem) []string { return t.SupportedBootModes },
+	"supported-root-device-type":            func(t instanceTypeItem) []string { return t.SupportedRootDeviceTypes },
+	"supported-usage-class":                 func(t instanceTypeItem) []string { return t.SupportedUsageClasses },
+	"supported-virtualization-type":         func(t instanceTypeItem) []string { return t.SupportedVirtualizationTypes },
+	"vcpu-info.default-vcpus":               func(t instanceTypeItem) []string { return number(&t.VCpuInfo.DefaultVCpus) },
 }}
 
+// maxInstanceTypes is how many types one call may name (DescribeInstanceTypes).
+const maxInstanceTypes = 100
+
 func (r *region) describeInstanceTypes(_ *api.Call, in *describeInstanceTypesInput) (*describeInstanceTypesOutput, error) {
-	names := slices.Sorted(maps.Keys(instanceTypes))
+	if len(in.InstanceTypes) > maxInstanceTypes {
+		return nil, fail("InvalidParameterValue", "At most %d instance types can be named in one call.", maxInstanceTypes)
+	}
+	var unknown []string
 	for _, name := range in.InstanceTypes {
 		if instanceTypes[name] == nil {
-			return nil, fail("InvalidInstanceType", "The following supplied instance types do not exist: [%s]", name)
+			unknown = append(unknown, name)
 		}
+	}
+	if len(unknown) > 0 {
+		return nil, fail("InvalidInstanceType", "The following supplied instance types do not exist: [%s]", strings.Join(unknown, ", "))
 	}
 	if err := in.noPageWith(in.InstanceTypes, "InstanceType"); err != nil {
 		return nil, err
 	}
-	var types []*instanceType
-	for _, name := range names {
+	if err := in.atMost(maxInstanceTypes); err != nil {
+		return nil, err
+	}
+	var types []instanceTypeItem
+	for _, name := range slices.Sorted(maps.Keys(instanceTypes)) {
 		if len(in.InstanceTypes) == 0 || slices.Contains(in.InstanceTypes, name) {
-			types = append(types, instanceTypes[name])
+			types = append(types, instanceTypes[name].item())
 		}
 	}
 	types, err := instanceTypeFilters.keep(types, in.Filters)
 	if err != nil {
 		return nil, err
 	}
-	types, next, err := cut(types, in.paging, pageRange{5, 100}, func(t *instanceType) string { return t.Name })
-	out := &describeInstanceTypesOutput{NextToken: next}
-	for _, t := range types {
-		out.InstanceTypes = append(out.InstanceTypes, t.item())
-	}
-	return out, err
+	types, next, err := cut(types, in.paging, pageRange{5, maxInstanceTypes}, func(t instanceTypeItem) string { return t.InstanceType })
+	return &describeInstanceTypesOutput{types, next}, err
 }

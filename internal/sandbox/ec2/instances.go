@@ -3,7 +3,6 @@ package ec2
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -337,8 +336,9 @@ type describeInstancesOutput struct {
 
 var instanceFilters = filterable[instanceItem]{
 	values: map[string]func(instanceItem) []string{
-		"architecture":      func(i instanceItem) []string { return []string{i.Architecture} },
-		"availability-zone": func(i instanceItem) []string { return []string{i.Placement.AvailabilityZone} },
+		"architecture":         func(i instanceItem) []string { return []string{i.Architecture} },
+		"availability-zone-id": func(i instanceItem) []string { return one(i.Placement.AvailabilityZoneId) },
+		"availability-zone":    func(i instanceItem) []string { return []string{i.Placement.AvailabilityZone} },
 		"block-device-mapping.delete-on-termination": func(i instanceItem) []string {
 			return i.devices(func(d instanceDevice) string { return truth(d.Ebs.DeleteOnTermination)[0] })
 		},
@@ -351,32 +351,63 @@ var instanceFilters = filterable[instanceItem]{
 		"block-device-mapping.volume-id": func(i instanceItem) []string {
 			return i.devices(func(d instanceDevice) string { return d.Ebs.VolumeId })
 		},
-		"client-token":                   func(i instanceItem) []string { return one(i.ClientToken) },
-		"dns-name":                       func(i instanceItem) []string { return one(i.PublicDnsName) },
-		"hypervisor":                     func(i instanceItem) []string { return []string{i.Hypervisor} },
-		"image-id":                       func(i instanceItem) []string { return []string{i.ImageId} },
-		"instance-id":                    func(i instanceItem) []string { return []string{i.InstanceId} },
-		"instance-lifecycle":             func(i instanceItem) []string { return one(i.InstanceLifecycle) },
-		"instance-state-code":            func(i instanceItem) []string { return []string{fmt.Sprint(i.State.Code)} },
-		"instance-state-name":            func(i instanceItem) []string { return []string{i.State.Name} },
-		"instance-type":                  func(i instanceItem) []string { return []string{i.InstanceType} },
-		"instance.group-id":              func(i instanceItem) []string { return i.groups(func(g groupItem) string { return g.GroupId }) },
-		"instance.group-name":            func(i instanceItem) []string { return i.groups(func(g groupItem) string { return g.GroupName }) },
-		"ip-address":                     func(i instanceItem) []string { return one(i.PublicIpAddress) },
-		"key-name":                       func(i instanceItem) []string { return one(i.KeyName) },
-		"launch-index":                   func(i instanceItem) []string { return []string{fmt.Sprint(i.AmiLaunchIndex)} },
-		"launch-time":                    func(i instanceItem) []string { return []string{stamp(i.LaunchTime)} },
-		"owner-id":                       func(instanceItem) []string { return []string{api.Account} },
-		"private-dns-name":               func(i instanceItem) []string { return one(i.PrivateDnsName) },
-		"private-ip-address":             func(i instanceItem) []string { return one(i.PrivateIpAddress) },
-		"reservation-id":                 func(i instanceItem) []string { return []string{i.reservation} },
-		"root-device-name":               func(i instanceItem) []string { return []string{i.RootDeviceName} },
-		"root-device-type":               func(i instanceItem) []string { return []string{i.RootDeviceType} },
-		"subnet-id":                      func(i instanceItem) []string { return one(i.SubnetId) },
-		"virtualization-type":            func(i instanceItem) []string { return []string{i.VirtualizationType} },
-		"vpc-id":                         func(i instanceItem) []string { return one(i.VpcId) },
-		"metadata-options.http-tokens":   func(i instanceItem) []string { return one(i.MetadataOptions.HttpTokens) },
-		"metadata-options.http-endpoint": func(i instanceItem) []string { return one(i.MetadataOptions.HttpEndpoint) },
+		"boot-mode":                  func(i instanceItem) []string { return one(i.BootMode) },
+		"client-token":               func(i instanceItem) []string { return one(i.ClientToken) },
+		"dns-name":                   func(i instanceItem) []string { return one(i.PublicDnsName) },
+		"current-instance-boot-mode": func(i instanceItem) []string { return one(i.CurrentInstanceBootMode) },
+		"ebs-optimized":              func(i instanceItem) []string { return truth(i.EbsOptimized) },
+		"ena-support":                func(i instanceItem) []string { return truth(i.EnaSupport) },
+		"hypervisor":                 func(i instanceItem) []string { return []string{i.Hypervisor} },
+		"iam-instance-profile.arn":   func(i instanceItem) []string { return i.profile(func(p *instanceProfileItem) string { return p.Arn }) },
+		"iam-instance-profile.id":    func(i instanceItem) []string { return i.profile(func(p *instanceProfileItem) string { return p.Id }) },
+		"image-id":                   func(i instanceItem) []string { return []string{i.ImageId} },
+		"instance-id":                func(i instanceItem) []string { return []string{i.InstanceId} },
+		"instance-lifecycle":         func(i instanceItem) []string { return one(i.InstanceLifecycle) },
+		"instance-state-code":        func(i instanceItem) []string { return []string{fmt.Sprint(i.State.Code)} },
+		"instance-state-name":        func(i instanceItem) []string { return []string{i.State.Name} },
+		"instance-type":              func(i instanceItem) []string { return []string{i.InstanceType} },
+		"instance.group-id":          func(i instanceItem) []string { return i.groups(func(g groupItem) string { return g.GroupId }) },
+		"instance.group-name":        func(i instanceItem) []string { return i.groups(func(g groupItem) string { return g.GroupName }) },
+		"ip-address":                 func(i instanceItem) []string { return one(i.PublicIpAddress) },
+		"key-name":                   func(i instanceItem) []string { return one(i.KeyName) },
+		"launch-index":               func(i instanceItem) []string { return []string{fmt.Sprint(i.AmiLaunchIndex)} },
+		"launch-time":                func(i instanceItem) []string { return []string{stamp(i.LaunchTime)} },
+		"monitoring-state":           func(i instanceItem) []string { return []string{i.Monitoring.State} },
+		"network-interface.group-id": func(i instanceItem) []string { return i.groups(func(g groupItem) string { return g.GroupId }) },
+		"network-interface.network-interface-id": func(i instanceItem) []string {
+			return i.interfaces(func(n interfaceItem) string { return n.NetworkInterfaceId })
+		},
+		"network-interface.private-ip-address": func(i instanceItem) []string {
+			return i.interfaces(func(n interfaceItem) string { return n.PrivateIpAddress })
+		},
+		"network-interface.addresses.private-ip-address": func(i instanceItem) []string {
+			return i.interfaces(func(n interfaceItem) string { return n.PrivateIpAddress })
+		},
+		"network-interface.subnet-id": func(i instanceItem) []string { return i.interfaces(func(n interfaceItem) string { return n.SubnetId }) },
+		"network-interface.vpc-id":    func(i instanceItem) []string { return i.interfaces(func(n interfaceItem) string { return n.VpcId }) },
+		"owner-id":                    func(instanceItem) []string { return []string{api.Account} },
+		"platform":                    func(instanceItem) []string { return nil }, // only Windows has one
+		"platform-details":            func(i instanceItem) []string { return []string{i.PlatformDetails} },
+		"private-dns-name":            func(i instanceItem) []string { return one(i.PrivateDnsName) },
+		"private-ip-address":          func(i instanceItem) []string { return one(i.PrivateIpAddress) },
+		"reason":                      func(i instanceItem) []string { return one(orZero(i.StateTransitionReason)) },
+		"reservation-id":              func(i instanceItem) []string { return []string{i.reservation} },
+		"root-device-name":            func(i instanceItem) []string { return []string{i.RootDeviceName} },
+		"root-device-type":            func(i instanceItem) []string { return []string{i.RootDeviceType} },
+		"source-dest-check":           func(i instanceItem) []string { return truth(orZero(i.SourceDestCheck)) },
+		"spot-instance-request-id":    func(i instanceItem) []string { return one(i.SpotInstanceRequestId) },
+		"state-reason-code":           func(i instanceItem) []string { return one(orZero(i.StateReason).Code) },
+		"state-reason-message":        func(i instanceItem) []string { return one(orZero(i.StateReason).Message) },
+		"subnet-id":                   func(i instanceItem) []string { return one(i.SubnetId) },
+		"tenancy":                     func(i instanceItem) []string { return one(i.Placement.Tenancy) },
+		"tpm-support":                 func(i instanceItem) []string { return one(i.TpmSupport) },
+		"usage-operation":             func(i instanceItem) []string { return []string{i.UsageOperation} },
+		"virtualization-type":         func(i instanceItem) []string { return []string{i.VirtualizationType} },
+		"vpc-id":                      func(i instanceItem) []string { return one(i.VpcId) },
+		"metadata-options.http-put-response-hop-limit": func(i instanceItem) []string { return number(i.MetadataOptions.HttpPutResponseHopLimit) },
+		"metadata-options.instance-metadata-tags":      func(i instanceItem) []string { return one(i.MetadataOptions.InstanceMetadataTags) },
+		"metadata-options.http-tokens":                 func(i instanceItem) []string { return one(i.MetadataOptions.HttpTokens) },
+		"metadata-options.http-endpoint":               func(i instanceItem) []string { return one(i.MetadataOptions.HttpEndpoint) },
 	},
 	tags: func(i instanceItem) tags { return tagMap(i.Tags) },
 }
@@ -387,6 +418,21 @@ func (i instanceItem) devices(of func(instanceDevice) string) []string {
 		values = append(values, of(device))
 	}
 	return values
+}
+
+func (i instanceItem) interfaces(of func(interfaceItem) string) []string {
+	var values []string
+	for _, one := range i.NetworkInterfaces {
+		values = append(values, of(one))
+	}
+	return values
+}
+
+func (i instanceItem) profile(of func(*instanceProfileItem) string) []string {
+	if i.IamInstanceProfile == nil {
+		return nil
+	}
+	return []string{of(i.IamInstanceProfile)}
 }
 
 func (i instanceItem) groups(of func(groupItem) string) []string {
@@ -430,75 +476,4 @@ func reservations(items []instanceItem) []reservationItem {
 		all[n].Instances = append(all[n].Instances, it)
 	}
 	return all
-}
-
-type instanceStatusItem struct {
-	AvailabilityZone string
-	InstanceId       string
-	InstanceState    instanceState
-	InstanceStatus   statusSummary
-	SystemStatus     statusSummary
-}
-
-type statusSummary struct {
-	Details []statusDetail
-	Status  string
-}
-
-type statusDetail struct{ Name, Status string }
-
-type describeInstanceStatusInput struct {
-	paging
-	Filters             []filter `wire:"Filter"`
-	IncludeAllInstances bool
-	InstanceIds         []string `wire:"InstanceId"`
-}
-
-type describeInstanceStatusOutput struct {
-	InstanceStatuses []instanceStatusItem `wire:",instanceStatusSet"`
-	NextToken        string
-}
-
-var instanceStatusFilters = filterable[instanceStatusItem]{values: map[string]func(instanceStatusItem) []string{
-	"availability-zone":            func(s instanceStatusItem) []string { return []string{s.AvailabilityZone} },
-	"instance-state-code":          func(s instanceStatusItem) []string { return []string{fmt.Sprint(s.InstanceState.Code)} },
-	"instance-state-name":          func(s instanceStatusItem) []string { return []string{s.InstanceState.Name} },
-	"instance-status.status":       func(s instanceStatusItem) []string { return []string{s.InstanceStatus.Status} },
-	"instance-status.reachability": func(s instanceStatusItem) []string { return s.InstanceStatus.reachability() },
-	"system-status.status":         func(s instanceStatusItem) []string { return []string{s.SystemStatus.Status} },
-	"system-status.reachability":   func(s instanceStatusItem) []string { return s.SystemStatus.reachability() },
-}}
-
-func (s statusSummary) reachability() []string {
-	var values []string
-	for _, detail := range s.Details {
-		values = append(values, detail.Status)
-	}
-	return values
-}
-
-// checkTime is how long the status checks of an instance take, typically.
-const checkTime = 2 * time.Minute
-
-func (r *region) statusItem(i *instance) instanceStatusItem {
-	summary := statusSummary{Status: "not-applicable"}
-	if i.State == Running {
-		summary = statusSummary{[]statusDetail{{"reachability", "initializing"}}, "initializing"}
-		if r.now().Sub(i.Ready) >= r.service.clock.Transition(checkTime) {
-			summary = statusSummary{[]statusDetail{{"reachability", "passed"}}, "ok"}
-		}
-	}
-	return instanceStatusItem{AvailabilityZone: i.Zone, InstanceId: i.Id, InstanceState: i.State.item(), InstanceStatus: summary, SystemStatus: summary}
-}
-
-func (r *region) describeInstanceStatus(_ *api.Call, in *describeInstanceStatusInput) (*describeInstanceStatusOutput, error) {
-	if err := in.noPageWith(in.InstanceIds, "instancesSet"); err != nil {
-		return nil, err
-	}
-	if _, err := r.instances(in.InstanceIds); err != nil {
-		return nil, err
-	}
-	candidates := slices.DeleteFunc(ordered(r.Instances), func(i *instance) bool { return i.State != Running && !in.IncludeAllInstances })
-	found, next, err := describe(candidates, in.InstanceIds, r.statusItem, instanceStatusFilters, in.Filters, in.paging, pageRange{5, 1000})
-	return &describeInstanceStatusOutput{found, next}, err
 }

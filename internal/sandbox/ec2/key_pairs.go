@@ -55,13 +55,31 @@ func (r *region) keyPairNamed(name string) *keyPair {
 	return nil
 }
 
+// maxKeyName is how long the name of a key pair may be (CreateKeyPair: "Up to
+// 255 ASCII characters").
+const maxKeyName = 255
+
+func checkKeyName(name string) error {
+	switch {
+	case len(name) > maxKeyName:
+		return invalidValue(name, "KeyName", "Character count exceeds 255.")
+	case strings.TrimSpace(name) != name:
+		return invalidValue(name, "KeyName", "It may not begin or end with a space.")
+	case strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r > '~' }):
+		return invalidValue(name, "KeyName", "It may have ASCII characters only.")
+	}
+	return nil
+}
+
+var errDuplicateKey = fail("InvalidKeyPair.Duplicate", "The keypair already exists")
+
 // addKeyPair keeps a public key under a name.
 func (r *region) addKeyPair(name, kind, fingerprint string, public ssh.PublicKey, with tags) (*keyPair, error) {
-	if len(name) > 255 {
-		return nil, invalidValue(name, "KeyName", "Character count exceeds 255.")
+	if err := checkKeyName(name); err != nil {
+		return nil, err
 	}
 	if r.keyPairNamed(name) != nil {
-		return nil, fail("InvalidKeyPair.Duplicate", "The keypair already exists")
+		return nil, errDuplicateKey
 	}
 	key := &keyPair{
 		resource: r.newResource("key", with), Name: name, Type: kind, Fingerprint: fingerprint,
@@ -99,6 +117,12 @@ type createKeyPairOutput struct {
 }
 
 func (r *region) createKeyPair(c *api.Call, in *createKeyPairInput) (*createKeyPairOutput, error) {
+	if err := checkKeyName(in.KeyName); err != nil {
+		return nil, err
+	}
+	if _, err := r.keyPair("", in.KeyName); err == nil {
+		return nil, errDuplicateKey
+	}
 	if in.KeyFormat != "" && in.KeyFormat != "pem" {
 		return nil, invalidValue(in.KeyFormat, "KeyFormat", "The sandbox makes keys in the pem format only.")
 	}

@@ -172,10 +172,12 @@ func (d launchData) check(taggable ...string) error {
 	return checkDevices(d.BlockDeviceMappings)
 }
 
+var errMalformedUserData = fail("InvalidUserData.Malformed", "Invalid BASE64 encoding of user data.")
+
 func (d launchData) userData() ([]byte, error) {
 	raw, err := base64.StdEncoding.DecodeString(d.UserData)
 	if err != nil {
-		return nil, fail("InvalidUserData.Malformed", "Invalid BASE64 encoding of user data.")
+		return nil, errMalformedUserData
 	}
 	if len(raw) > maxUserData {
 		return nil, fail("InvalidParameterValue", "User data is limited to %d bytes", maxUserData)

@@ -61,6 +61,7 @@ type createLaunchTemplateVersionInput struct {
 
 type createLaunchTemplateVersionOutput struct {
 	LaunchTemplateVersion launchTemplateVersionItem
+	Warning               *launchWarning
 }
 
 func (r *region) createLaunchTemplateVersion(c *api.Call, in *createLaunchTemplateVersionInput) (*createLaunchTemplateVersionOutput, error) {
@@ -71,6 +72,9 @@ func (r *region) createLaunchTemplateVersion(c *api.Call, in *createLaunchTempla
 	}
 	c.On(r.arn("launch-template", template.Id))
 	if err := in.LaunchTemplateData.check(launchTaggable...); err != nil {
+		return nil, err
+	}
+	if err := checkVersionDescription(in.VersionDescription); err != nil {
 		return nil, err
 	}
 	return once(r, "CreateLaunchTemplateVersion", in.ClientToken, in, func() (*createLaunchTemplateVersionOutput, error) {
@@ -97,7 +101,7 @@ func (r *region) createLaunchTemplateVersion(c *api.Call, in *createLaunchTempla
 		if err != nil {
 			return nil, err
 		}
-		return &createLaunchTemplateVersionOutput{item}, nil
+		return &createLaunchTemplateVersionOutput{item, r.warning(data)}, nil
 	})
 }
 
@@ -137,6 +141,8 @@ type placedVersion struct {
 var launchTemplateVersionFilters = filterable[placedVersion]{values: map[string]func(placedVersion) []string{
 	"create-time":          func(v placedVersion) []string { return []string{stamp(v.CreateTime)} },
 	"ebs-optimized":        func(v placedVersion) []string { return truth(orZero(v.LaunchTemplateData.EbsOptimized)) },
+	"http-endpoint":        func(v placedVersion) []string { return one(orZero(v.LaunchTemplateData.MetadataOptions).HttpEndpoint) },
+	"http-tokens":          func(v placedVersion) []string { return one(orZero(v.LaunchTemplateData.MetadataOptions).HttpTokens) },
 	"iam-instance-profile": func(v placedVersion) []string { return one(v.LaunchTemplateData.IamInstanceProfile.arn()) },
 	"image-id":             func(v placedVersion) []string { return one(v.LaunchTemplateData.ImageId) },
 	"instance-type":        func(v placedVersion) []string { return one(v.LaunchTemplateData.InstanceType) },
@@ -144,6 +150,9 @@ var launchTemplateVersionFilters = filterable[placedVersion]{values: map[string]
 }}
 
 func (r *region) describeLaunchTemplateVersions(_ *api.Call, in *describeLaunchTemplateVersionsInput) (*describeLaunchTemplateVersionsOutput, error) {
+	if err := in.atMost(maxTemplatePage); err != nil {
+		return nil, err
+	}
 	var placed []placedVersion
 	var err error
 	if in.LaunchTemplateId == "" && in.LaunchTemplateName == "" {
@@ -157,7 +166,7 @@ func (r *region) describeLaunchTemplateVersions(_ *api.Call, in *describeLaunchT
 	if placed, err = launchTemplateVersionFilters.keep(placed, in.Filters); err != nil {
 		return nil, err
 	}
-	placed, next, err := cut(placed, in.paging, pageRange{1, 200}, func(v placedVersion) string { return v.place })
+	placed, next, err := cut(placed, in.paging, pageRange{1, maxTemplatePage}, func(v placedVersion) string { return v.place })
 	if err != nil {
 		return nil, err
 	}
@@ -177,6 +186,9 @@ func (r *region) describeLaunchTemplateVersions(_ *api.Call, in *describeLaunchT
 func (r *region) movingVersions(in *describeLaunchTemplateVersionsInput) ([]placedVersion, error) {
 	if len(in.Versions) == 0 {
 		return nil, fail("MissingParameter", "Either a launch template ID or a launch template name must be specified in the request.")
+	}
+	if in.MinVersion != "" || in.MaxVersion != "" {
+		return nil, fail("InvalidParameterCombination", "MinVersion and MaxVersion need a launch template.")
 	}
 	for _, text := range in.Versions {
 		if text != latestVersion && text != defaultVersion {

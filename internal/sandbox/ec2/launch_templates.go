@@ -1,12 +1,16 @@
 package ec2
 
 import (
+	"errors"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
 )
 
 // launchTemplate is a launch template with all its versions.
@@ -38,6 +42,29 @@ func (t *launchTemplate) item() launchTemplateItem {
 
 type launchTemplateOutput struct {
 	LaunchTemplate launchTemplateItem
+	Warning        *launchWarning
+}
+
+// launchWarning tells what is wrong with a template that was made all the same.
+type launchWarning struct {
+	Errors []launchProblem `wire:",errorSet"`
+}
+
+type launchProblem struct{ Code, Message string }
+
+// warning tells what would be refused if instances were run from the data: "If
+// the launch template contains parameters or parameter combinations that are not
+// valid, an error code and an error message are returned" (CreateLaunchTemplate).
+// What a request to run instances may still give is no problem.
+func (r *region) warning(data launchData) *launchWarning {
+	if data.ImageId == "" || data.InstanceType == "" || strings.HasPrefix(data.ImageId, parameterScheme) {
+		return nil
+	}
+	_, err := r.plan(order{data: data})
+	if problem, ok := errors.AsType[*wire.Error](err); ok {
+		return &launchWarning{[]launchProblem{{problem.Code, problem.Message}}}
+	}
+	return nil
 }
 
 // The words for the versions that move
@@ -53,6 +80,17 @@ const (
 	maxLaunchTemplates        = 5000
 	maxLaunchTemplateVersions = 10000
 )
+
+// maxVersionDescription is how long the description of a version may be
+// (CreateLaunchTemplate).
+const maxVersionDescription = 255
+
+func checkVersionDescription(description string) error {
+	if utf8.RuneCountInString(description) > maxVersionDescription {
+		return fail("InvalidParameterValue", "The version description may have at most %d characters.", maxVersionDescription)
+	}
+	return nil
+}
 
 var launchTemplateName = regexp.MustCompile(`^[a-zA-Z0-9().\-/_]{3,128}$`)
 
@@ -76,6 +114,9 @@ func (r *region) createLaunchTemplate(c *api.Call, in *createLaunchTemplateInput
 	if err := in.LaunchTemplateData.check(launchTaggable...); err != nil {
 		return nil, err
 	}
+	if err := checkVersionDescription(in.VersionDescription); err != nil {
+		return nil, err
+	}
 	tagged, err := specified(in.TagSpecifications, "launch-template")
 	if err != nil {
 		return nil, err
@@ -96,7 +137,7 @@ func (r *region) createLaunchTemplate(c *api.Call, in *createLaunchTemplateInput
 		template.add(in.VersionDescription, caller(c), r.now(), *in.LaunchTemplateData)
 		template.Default = 1
 		r.LaunchTemplates[template.Id] = template
-		return &launchTemplateOutput{template.item()}, nil
+		return &launchTemplateOutput{template.item(), r.warning(*in.LaunchTemplateData)}, nil
 	})
 }
 
@@ -137,6 +178,10 @@ func (r *region) templateByName(name string) *launchTemplate {
 	return nil
 }
 
+// maxTemplatePage is how many templates or versions a page may have
+// (DescribeLaunchTemplates, DescribeLaunchTemplateVersions).
+const maxTemplatePage = 200
+
 type describeLaunchTemplatesInput struct {
 	paging
 	Filters             []filter `wire:"Filter"`
@@ -158,6 +203,9 @@ var launchTemplateFilters = filterable[launchTemplateItem]{
 }
 
 func (r *region) describeLaunchTemplates(_ *api.Call, in *describeLaunchTemplatesInput) (*describeLaunchTemplatesOutput, error) {
+	if err := in.atMost(maxTemplatePage); err != nil {
+		return nil, err
+	}
 	var ids []string
 	for _, id := range in.LaunchTemplateIds {
 		if _, err := r.template(launchTemplateRef{LaunchTemplateId: id}); err != nil {
@@ -173,7 +221,7 @@ func (r *region) describeLaunchTemplates(_ *api.Call, in *describeLaunchTemplate
 		ids = append(ids, template.Id)
 	}
 	found, next, err := describe(ordered(r.LaunchTemplates), ids, (*launchTemplate).item,
-		launchTemplateFilters, in.Filters, in.paging, pageRange{1, 200})
+		launchTemplateFilters, in.Filters, in.paging, pageRange{1, maxTemplatePage})
 	return &describeLaunchTemplatesOutput{found, next}, err
 }
 
@@ -195,7 +243,7 @@ func (r *region) modifyLaunchTemplate(c *api.Call, in *modifyLaunchTemplateInput
 			return nil, err
 		}
 		template.Default = version.Number
-		return &launchTemplateOutput{template.item()}, nil
+		return &launchTemplateOutput{LaunchTemplate: template.item()}, nil
 	})
 }
 
@@ -210,7 +258,7 @@ func (r *region) deleteLaunchTemplate(c *api.Call, in *deleteLaunchTemplateInput
 	}
 	c.On(r.arn("launch-template", template.Id))
 	delete(r.LaunchTemplates, template.Id)
-	return &launchTemplateOutput{template.item()}, nil
+	return &launchTemplateOutput{LaunchTemplate: template.item()}, nil
 }
 
 // version finds the version that text means: a number, $Latest or $Default,

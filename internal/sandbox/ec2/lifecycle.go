@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -155,12 +156,15 @@ type instanceIDsInput struct {
 type stopInstancesInput struct {
 	instanceIDsInput
 	Force          bool
+	Hibernate      bool
 	SkipOsShutdown bool
 }
 
 func (r *region) stopInstances(c *api.Call, in *stopInstancesInput) (*stateChangesOutput, error) {
 	return r.change(c, in.InstanceIds, func(i *instance) error {
 		switch {
+		case in.Hibernate:
+			return fail("UnsupportedHibernationConfiguration", "The sandbox's instances cannot be hibernated, as '%s' was to be.", i.Id)
 		case i.State != Running && i.State != Stopping && i.State != Stopped:
 			return fail("IncorrectInstanceState", "This instance '%s' is not in a state from which it can be stopped.", i.Id)
 		case i.SpotRequest != nil: // diodonfrost/terraform-aws-lambda-scheduler-stop-start#8
@@ -185,6 +189,9 @@ func (r *region) startInstances(c *api.Call, in *instanceIDsInput) (*stateChange
 		if i.State == Stopped && !r.hasRoot(i) {
 			return fail("IncorrectInstanceState", "Instance '%s' does not have a volume attached at root (%s)", i.Id, i.RootDeviceName)
 		}
+		if i.State == Stopped {
+			return r.haveRoom(i)
+		}
 		return nil
 	}, func(i *instance) {
 		if i.State == Stopped {
@@ -193,6 +200,16 @@ func (r *region) startInstances(c *api.Call, in *instanceIDsInput) (*stateChange
 			r.start(i)
 		}
 	})
+}
+
+// haveRoom refuses an instance whose zone has no capacity to start it again.
+func (r *region) haveRoom(i *instance) error {
+	p := &plan{kind: instanceTypes[i.Type], subnet: r.Subnets[i.SubnetId]}
+	p.data = i.Launch
+	if _, code := r.service.shortages.ask(r.name, p.pool(), 1, 1); code != "" {
+		return r.lacks(code, p, p.pool())
+	}
+	return nil
 }
 
 func (r *region) hasRoot(i *instance) bool { return r.deviceTaken(i, i.RootDeviceName) }
@@ -209,16 +226,38 @@ func (r *region) rebootInstances(c *api.Call, in *instanceIDsInput) (*succeeded,
 
 type terminateInstancesInput struct {
 	instanceIDsInput
+	Force          bool
 	SkipOsShutdown bool
 }
 
+// terminateInstances terminates all instances, or none when one of them is
+// unknown. Where some are protected, it fails, and terminates those in the zones
+// without one that is protected (TerminateInstances).
 func (r *region) terminateInstances(c *api.Call, in *terminateInstancesInput) (*stateChangesOutput, error) {
-	return r.change(c, in.InstanceIds, func(i *instance) error {
+	found, err := r.instances(in.InstanceIds)
+	if err != nil {
+		return nil, err
+	}
+	guarded := map[string]bool{} // zones
+	var protected *instance
+	for _, i := range found {
 		if orZero(i.Launch.DisableApiTermination) && i.State != Terminated {
-			return fail("OperationNotPermitted", "The instance '%s' may not be terminated. Modify its 'disableApiTermination' instance attribute and try again.", i.Id)
+			guarded[i.Zone] = true
+			protected = cmp.Or(protected, i)
 		}
-		return nil
-	}, func(i *instance) { r.terminate(i, in.SkipOsShutdown) })
+	}
+	var ids []string
+	for _, i := range found {
+		c.On(r.arn("instance", i.Id))
+		if !guarded[i.Zone] {
+			ids = append(ids, i.Id)
+		}
+	}
+	out, err := r.change(c, ids, func(*instance) error { return nil }, func(i *instance) { r.terminate(i, in.SkipOsShutdown) })
+	if protected != nil {
+		return nil, fail("OperationNotPermitted", "The instance '%s' may not be terminated. Modify its 'disableApiTermination' instance attribute and try again.", protected.Id)
+	}
+	return out, err
 }
 
 // terminate begins to terminate an instance, unless that is so already.

@@ -102,8 +102,7 @@ func (p *plan) planMarket() error {
 		return nil
 	}
 	if orZero(p.data.DisableApiTermination) {
-		// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_ChangingDisableAPITermination.html
-		return fail("InvalidParameterCombination", "Termination protection cannot be enabled for Spot Instances.")
+		return errProtectedSpot
 	}
 	text := p.data.InstanceMarketOptions.maxPrice()
 	if price, err := strconv.ParseFloat(text, 64); err == nil && price < p.kind.spotPrice() {
@@ -111,6 +110,10 @@ func (p *plan) planMarket() error {
 	}
 	return nil
 }
+
+// errProtectedSpot follows ModifyInstanceAttribute: "You can't enable termination
+// protection for Spot Instances".
+var errProtectedSpot = fail("InvalidParameterCombination", "Termination protection cannot be enabled for Spot Instances.")
 
 func spotPriceTooLow(offered string, needed float64) error {
 	return fail(SpotMaxPriceTooLow, "Your Spot request price of %s is lower than the minimum required Spot request fulfillment price of %s.", offered, dollars(needed))

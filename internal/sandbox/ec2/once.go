@@ -46,7 +46,7 @@ func once[In, Out any](r *region, operation, token string, in *In, do func() (*O
 	digest, key := hex.EncodeToString(sum[:]), operation+" "+token
 	if before := r.Requests[key]; before != nil && r.now().Sub(before.At) < tokenLife {
 		if before.Parameters != digest {
-			return nil, fail("IdempotentParameterMismatch", "The client token '%s' was used before with other parameters", token)
+			return nil, fail("IdempotentParameterMismatch", "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).")
 		}
 		out := new(Out)
 		if err := json.Unmarshal(before.Answer, out); err != nil {

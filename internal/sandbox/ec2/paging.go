@@ -37,6 +37,15 @@ func (p paging) bounds(within pageRange) (after string, size int, err error) {
 	return after, min(*p.MaxResults, within.most), nil
 }
 
+// atMost refuses more items on a page than an operation gives. Other operations
+// give as many as they do.
+func (p paging) atMost(most int) error {
+	if p.MaxResults != nil && *p.MaxResults > most {
+		return fail("InvalidParameterValue", "Value ( %d ) for parameter maxResults is invalid. Expecting a value less than or equal to %d.", *p.MaxResults, most)
+	}
+	return nil
+}
+
 // cut gives one page of items and the token of the next.
 func cut[T any](items []T, asked paging, within pageRange, place func(T) string) ([]T, string, error) {
 	after, size, err := asked.bounds(within)

@@ -30,6 +30,9 @@ func (r *region) runInstances(c *api.Call, in *runInstancesInput) (*reservationI
 		return nil, fail("InvalidParameterValue", "Value (%d to %d) for parameters minCount and maxCount is invalid. Expected at least 1, and no more at the least than at the most.", in.MinCount, in.MaxCount)
 	}
 	c.On(r.arn("instance", "*"))
+	if r.ranAndEnded(in.ClientToken) {
+		return nil, fail("IdempotentInstanceTerminated", "The client token '%s' was used before for instances that have been terminated.", in.ClientToken)
+	}
 	return once(r, "RunInstances", in.ClientToken, in, func() (*reservationItem, error) {
 		order := order{
 			data: in.launchData, least: in.MinCount, count: in.MaxCount,
@@ -58,6 +61,21 @@ func (r *region) runInstances(c *api.Call, in *runInstancesInput) (*reservationI
 		}
 		return &reservations(items)[0], nil
 	})
+}
+
+// ranAndEnded tells whether a client token ran instances of which one is
+// terminated, for which RunInstances does not run others
+// (https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html).
+func (r *region) ranAndEnded(token string) bool {
+	if token == "" {
+		return false
+	}
+	for _, i := range r.Instances {
+		if i.ClientToken == token && i.ended() {
+			return true
+		}
+	}
+	return false
 }
 
 // order is an order for instances that are alike.

@@ -46,6 +46,7 @@ type version struct {
 	Number   int64
 	Value    string
 	Modified time.Time
+	Labels   []string `json:",omitempty"`
 }
 
 // maxVersions is how many versions of a parameter are kept
@@ -69,14 +70,15 @@ func (s *Service) API() *api.Service {
 	api.Register(r, "GetParameter", s.getParameter)
 	api.Register(r, "GetParameters", s.getParameters)
 	api.Register(r, "GetParametersByPath", s.getParametersByPath)
+	api.Register(r, "LabelParameterVersion", s.labelParameterVersion)
 	api.Register(r, "PutParameter", s.putParameter)
 	api.Register(r, "DeleteParameter", s.deleteParameter)
 	api.Register(r, "DescribeParameters", s.describeParameters)
 	return r
 }
 
-// Value gives a parameter's value; name may end in :VERSION. The books must be
-// held.
+// Value gives a parameter's value; name may end in :VERSION or :LABEL. The books
+// must be held.
 func (s *Service) Value(region, name string) (string, bool) {
 	p, v, err := s.find(region, name)
 	if err != nil || p.Type == secureString {
@@ -107,7 +109,7 @@ func (p *parameter) add(value string, now time.Time) {
 	if len(p.Versions) > 0 {
 		number = p.latest().Number + 1
 	}
-	versions := append(slices.Clone(p.Versions), version{number, value, now})
+	versions := append(slices.Clone(p.Versions), version{Number: number, Value: value, Modified: now})
 	p.Versions = versions[max(0, len(versions)-maxVersions):]
 }
 
@@ -120,8 +122,8 @@ func (p *parameter) arn(region string) string {
 	return "arn:aws:ssm:" + region + ":" + account + ":parameter/" + strings.TrimPrefix(p.Name, "/")
 }
 
-// find finds a version of a parameter by NAME, NAME:VERSION, or an ARN in
-// place of the name.
+// find finds a version of a parameter by NAME, NAME:VERSION, NAME:LABEL, or an
+// ARN in place of the name.
 func (s *Service) find(region, selected string) (*parameter, version, error) {
 	name, selector := splitSelector(selected)
 	parameters := s.pages.In(region).Parameters
@@ -135,15 +137,12 @@ func (s *Service) find(region, selected string) (*parameter, version, error) {
 	if selector == "" {
 		return p, p.latest(), nil
 	}
-	number, err := strconv.ParseInt(selector, 10, 64)
-	if err == nil {
-		for _, v := range p.Versions {
-			if v.Number == number {
-				return p, v, nil
-			}
+	for _, v := range p.Versions {
+		if strconv.FormatInt(v.Number, 10) == selector || slices.Contains(v.Labels, selector) {
+			return p, v, nil
 		}
 	}
-	return nil, version{}, wire.Errorf("ParameterVersionNotFound", "The parameter %s has no version %s", name, selector)
+	return nil, version{}, wire.Errorf("ParameterVersionNotFound", "The parameter %s has no version or label %s", name, selector)
 }
 
 // splitSelector parts the name from what follows the colon. An ARN is reduced

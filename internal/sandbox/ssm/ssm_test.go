@@ -173,3 +173,37 @@ func TestDescribeParametersListsOnlyOnesOwn(t *testing.T) {
 		t.Errorf("without a filter: %v, %v", all, err)
 	}
 }
+
+func TestLabelsOfVersions(t *testing.T) {
+	client := serve(t)
+	name := "/app/image"
+	for _, value := range []string{"one", "two"} {
+		put(t, client, awsssm.PutParameterInput{Name: &name, Value: &value, Overwrite: aws.Bool(true)})
+	}
+	label := func(version *int64, labels ...string) []string {
+		out, err := client.LabelParameterVersion(t.Context(), &awsssm.LabelParameterVersionInput{Name: &name, ParameterVersion: version, Labels: labels})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.InvalidLabels
+	}
+	is := func(want string) {
+		t.Helper()
+		out, err := client.GetParameter(t.Context(), &awsssm.GetParameterInput{Name: aws.String(name + ":stable")})
+		if err != nil || *out.Parameter.Value != want {
+			t.Errorf("the label stands for %+v, %v, want %s", out, err, want)
+		}
+	}
+	if invalid := label(aws.Int64(1), "stable", "1st", "awsome", "ssm.x"); fmt.Sprint(invalid) != "[1st awsome ssm.x]" {
+		t.Errorf("invalid are %v", invalid)
+	}
+	is("one")
+	label(nil, "stable") // the latest
+	is("two")
+	_, err := client.GetParameter(t.Context(), &awsssm.GetParameterInput{Name: aws.String(name + ":beta")})
+	refused(t, err, "ParameterVersionNotFound")
+	_, err = client.LabelParameterVersion(t.Context(), &awsssm.LabelParameterVersionInput{Name: &name, ParameterVersion: aws.Int64(7), Labels: []string{"x"}})
+	refused(t, err, "ParameterVersionNotFound")
+	_, err = client.LabelParameterVersion(t.Context(), &awsssm.LabelParameterVersionInput{Name: &name, Labels: []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"}})
+	refused(t, err, "ParameterVersionLabelLimitExceeded")
+}
