@@ -34,7 +34,6 @@ type share struct {
 // for each of the pools that could be launched from
 // (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-fleet-prerequisites.html).
 func (a *allocation) permissions(c *api.Call, pools []*fleetPool, lifecycle string) {
-	c.On(a.region.arn("fleet", "*"))
 	a.region.tagOnCreate(c, a.tags)
 	for _, pool := range pools {
 		if p, err := a.region.plan(a.order(pool, lifecycle, 0)); err == nil {

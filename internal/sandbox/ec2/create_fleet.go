@@ -144,6 +144,7 @@ func (r *region) createFleet(c *api.Call, in *createFleetInput) (*createFleetOut
 	if err != nil {
 		return nil, err
 	}
+	c.On(r.arn("fleet", "*"))
 	return once(r, "CreateFleet", in.ClientToken, in, func() (*createFleetOutput, error) {
 		pools, err := r.fleetPools(in.LaunchTemplateConfigs)
 		if err != nil {

@@ -268,25 +268,42 @@ func TestClientTokenRunsOnce(t *testing.T) {
 	in.InstanceType = types.InstanceTypeT3Small
 	_, err := w.RunInstances(t.Context(), in)
 	refused(t, err, "IdempotentParameterMismatch")
+	in.InstanceType = types.InstanceTypeT3Micro
+	w.untilRunning(first...)
+	if _, err := w.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: first}); err != nil {
+		t.Fatal(err)
+	}
+	w.untilTerminated(first...)
+	_, err = w.RunInstances(t.Context(), in)
+	refused(t, err, "IdempotentInstanceTerminated")
 }
 
 func TestProtectedInstanceIsNotTerminated(t *testing.T) {
 	w := newWorld(t)
-	in := single(w.image("hello"))
-	in.DisableApiTermination = aws.Bool(true)
-	id := w.run(in)[0]
-	other := w.run(single(w.image("hello-2")))[0]
-	_, err := w.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{other, id}})
+	image := w.image("hello")
+	run := func(zone string, protected bool) string {
+		in := single(image)
+		inZone(zone)(in)
+		in.DisableApiTermination = &protected
+		return w.run(in)[0]
+	}
+	id, beside, elsewhere := run("eu-west-1a", true), run("eu-west-1a", false), run("eu-west-1b", false)
+	w.untilRunning(id, beside, elsewhere)
+	_, err := w.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{elsewhere, beside, id}})
 	refused(t, err, "OperationNotPermitted")
-	w.untilRunning(id, other)
+	w.untilTerminated(elsewhere)
+	w.untilRunning(id, beside)
 	if _, err := w.ModifyInstanceAttribute(t.Context(), &ec2.ModifyInstanceAttributeInput{InstanceId: &id, DisableApiTermination: &types.AttributeBooleanValue{Value: aws.Bool(false)}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{id}}); err != nil {
-		t.Fatal(err)
+	for range 2 { // terminating what is terminated succeeds
+		if _, err := w.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{id}}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	_, err = w.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{other, "i-00000000000000000"}})
+	_, err = w.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{beside, "i-00000000000000000"}})
 	refused(t, err, "InvalidInstanceID.NotFound")
+	w.untilRunning(beside)
 }
 
 func TestDescribeInstancesFiltersAndPages(t *testing.T) {
