@@ -40,6 +40,7 @@ var freeSlot Digest
 // are read and written without any lock.
 type Store struct {
 	data, index *os.File
+	writer      writer // of data
 
 	mu     sync.Mutex
 	blocks map[Digest]*entry
@@ -150,7 +151,7 @@ func (s *Store) slot() int64 {
 }
 
 func (s *Store) write(slot int64, digest Digest, block []byte) error {
-	if _, err := s.data.WriteAt(block, slot*Size); err != nil {
+	if err := s.writer.writeAt(s.data, block, slot*Size); err != nil {
 		return fmt.Errorf("store a block: %w", err)
 	}
 	return s.mark(slot, digest)

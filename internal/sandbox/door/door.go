@@ -102,6 +102,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// The log first: who has got the answer finds the call in the log.
 	d.log.Add(v.Call, r, response.Status, err, time.Since(begin))
 	v.deliver(w, response)
+	response.Release()
 }
 
 // longest is more than any request that is answered.

@@ -19,7 +19,12 @@ type getSnapshotBlockOutput struct {
 	Checksum          string `header:"x-amz-Checksum"`
 	ChecksumAlgorithm string `header:"x-amz-Checksum-Algorithm"`
 	BlockData         []byte `body:"raw"`
+
+	buffer *[block.Size]byte // of BlockData
 }
+
+// Release gives the buffer back once the block is sent.
+func (out *getSnapshotBlockOutput) Release() { block.Recycle(out.buffer) }
 
 func (s *Service) getSnapshotBlock(_ context.Context, c *api.Call, in *getSnapshotBlockInput) (*getSnapshotBlockOutput, error) {
 	snapshot, err := s.readable(c, in.SnapshotId)
@@ -39,10 +44,11 @@ func (s *Service) getSnapshotBlock(_ context.Context, c *api.Call, in *getSnapsh
 	}
 	s.store.RetainBlock(digest)
 	defer s.store.ReleaseBlock(digest)
-	data := make([]byte, block.Size)
-	c.Outside(func() { err = s.store.ReadBlock(digest, data) })
+	data := block.Buffer()
+	c.Outside(func() { err = s.store.ReadBlock(digest, data[:]) })
 	if err != nil {
+		block.Recycle(data)
 		return nil, err
 	}
-	return &getSnapshotBlockOutput{block.Size, base64.StdEncoding.EncodeToString(digest[:]), sha256Name, data}, nil
+	return &getSnapshotBlockOutput{block.Size, base64.StdEncoding.EncodeToString(digest[:]), sha256Name, data[:], data}, nil
 }

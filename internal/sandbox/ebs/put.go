@@ -2,6 +2,7 @@ package ebs
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -72,13 +73,14 @@ func (in *putSnapshotBlockInput) check() error {
 func (s *Service) receive(in *putSnapshotBlockInput) (block.Digest, error) {
 	buf := block.Buffer()
 	defer block.Recycle(buf)
-	if _, err := io.ReadFull(in.BlockData, buf[:]); err != nil {
+	sum := sha256.New() // as the block comes in, while it is in the processor's cache
+	if _, err := io.ReadFull(io.TeeReader(in.BlockData, sum), buf[:]); err != nil {
 		return block.Digest{}, invalid(invalidBlock, "The block must have %d bytes; reading it: %v", block.Size, err)
 	}
 	if n, err := in.BlockData.Read(make([]byte, 1)); n > 0 || !errors.Is(err, io.EOF) {
 		return block.Digest{}, invalid(invalidBlock, "The block has more than %d bytes", block.Size)
 	}
-	digest := block.Sum(buf[:])
+	digest := block.Digest(sum.Sum(nil))
 	if base64.StdEncoding.EncodeToString(digest[:]) != in.Checksum {
 		return block.Digest{}, invalid(invalidBlock, "The checksum '%s' is not that of the data received", in.Checksum)
 	}

@@ -33,7 +33,8 @@
 // RESTJSON knows four more tags, each holding the name on the wire:
 // `path:"SnapshotId"`, `query:"pageToken"`, `header:"x-amz-Checksum"`, and
 // `body:"raw"` for the body itself: an io.Reader in requests, a []byte in
-// responses. A response field tagged `status:""` is the HTTP status.
+// responses, which are told by a method Release, if they have one, when the body
+// is sent. A response field tagged `status:""` is the HTTP status.
 //
 // # Strictness
 //

@@ -42,6 +42,16 @@ type Response struct {
 	Status int
 	Header http.Header
 	Body   []byte
+
+	release func() // gives the body back; may be nil
+}
+
+// Release tells that the response is sent, or never will be. Its body must not
+// be used any more.
+func (r *Response) Release() {
+	if r.release != nil {
+		r.release()
+	}
 }
 
 func newResponse(status int, contentType string, body []byte) *Response {

@@ -213,6 +213,9 @@ func (p rest) Encode(_, requestID string, out any) *Response {
 			r.Header.Set(f.in, scalarText(value))
 		case f.place == "body":
 			r.Body = value.Bytes()
+			if lent, ok := out.(interface{ Release() }); ok {
+				r.release = lent.Release
+			}
 			r.Header.Set("Content-Type", "application/octet-stream")
 		}
 	}
