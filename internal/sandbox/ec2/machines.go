@@ -113,6 +113,7 @@ func (m *machines) launch(ctx context.Context, regionName, id string, one *run) 
 			return
 		}
 		spec, unfilled, err = m.spec(r, i)
+		m.service.enforce() // before it can be reached
 	})
 	if err != nil {
 		return nil, err

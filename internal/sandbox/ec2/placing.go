@@ -159,15 +159,15 @@ func (r *region) place(p *plan, candidates []*subnet) error {
 // room tells how many of the instances of a plan a subnet has room for, and
 // what it lacks for the others.
 func (r *region) room(p *plan, s *subnet) (int, error) {
-	free := r.service.addresses.free(s.Cidr)
+	free, none := r.addressesFor(p, s)
 	if free < p.least {
-		return free, errNoAddresses
+		return free, none
 	}
 	from := pool{p.kind, s.Zone, p.data.lifecycle()}
 	room, code := r.service.shortages.ask(r.name, from, max(p.least, 1), p.count)
 	switch {
 	case free < room:
-		return free, errNoAddresses
+		return free, none
 	case code != "":
 		return room, r.lacks(code, p, from)
 	}

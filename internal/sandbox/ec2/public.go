@@ -59,21 +59,24 @@ func (d launchData) wantsPublic() bool {
 	return *d.NetworkInterfaces[0].AssociatePublicIpAddress
 }
 
-// publicFor refuses a start of instances for which there are not enough public
-// addresses.
-func (r *region) publicFor(count int, wanted bool) error {
-	p := r.service.public
-	if wanted && p.addresses.free(p.pool) < count {
-		return fail("InsufficientAddressCapacity", "There are not enough public addresses: the sandbox has %d left. Terminate instances, or run them with AssociatePublicIpAddress=false.", p.addresses.free(p.pool))
+// addressesFor tells how many instances of a plan a subnet has addresses for,
+// and the error of there not being more.
+func (r *region) addressesFor(p *plan, s *subnet) (int, error) {
+	private, public := r.service.addresses.free(s.Cidr), r.service.public.free()
+	if p.data.wantsPublic() && public < private {
+		return public, fail("InsufficientAddressCapacity", "The sandbox has %d public addresses left. Terminate instances, or run them with AssociatePublicIpAddress=false.", public)
 	}
-	return nil
+	return private, errNoAddresses
 }
+
+// free counts the public addresses that are left.
+func (p *public) free() int { return p.addresses.free(p.pool) }
 
 // givePublic gives an instance that starts a public address if it wants one: a
 // new one at each start, as AWS does.
 func (r *region) givePublic(i *instance) {
 	p := r.service.public
-	if !i.Launch.wantsPublic() || i.PublicAddress.IsValid() || p.addresses.free(p.pool) == 0 {
+	if !i.Launch.wantsPublic() || i.PublicAddress.IsValid() || p.free() == 0 {
 		return
 	}
 	i.PublicAddress = p.addresses.give(p.pool)
@@ -176,20 +179,6 @@ func hostAddresses() []netip.Addr {
 		}
 	}
 	return addresses
-}
-
-// enforce puts the security groups as they are now into force, in all regions.
-func (s *Service) enforce() {
-	if len(s.public.open) == 0 {
-		return
-	}
-	host := hostAddresses()
-	for _, name := range s.pages.Regions() {
-		r := s.in(name)
-		for _, i := range r.Instances {
-			r.admit(i, host)
-		}
-	}
 }
 
 // close closes the gates that are left. The books must not be held.

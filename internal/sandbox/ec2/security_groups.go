@@ -9,8 +9,7 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
 )
 
-// securityGroup is a security group. Its rules are kept and shown, not
-// enforced: instances reach each other whatever it says.
+// securityGroup is a security group. What its rules let through, enforce sees to.
 type securityGroup struct {
 	resource
 	Name, Description string

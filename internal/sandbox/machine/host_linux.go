@@ -45,6 +45,8 @@ type host struct {
 	stop  context.CancelFunc
 	alive sync.WaitGroup // launches and instances
 
+	configuring sync.Mutex
+
 	mu     sync.Mutex
 	closed bool
 	taken  map[netip.Addr]bool // addresses that instances have
@@ -113,7 +115,17 @@ func (h *host) forget(spec Spec) {
 }
 
 func (h *host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	return h.vpc.dial(ctx, network, address)
+	return h.vpc.dial(ctx, netip.Addr{}, network, address)
+}
+
+func (h *host) DialFrom(ctx context.Context, node netip.Addr, network, address string) (net.Conn, error) {
+	return h.vpc.dial(ctx, node, network, address)
+}
+
+func (h *host) Configure(n Network) error {
+	h.configuring.Lock()
+	defer h.configuring.Unlock()
+	return errors.Join(h.vpc.setNodes(n.Nodes), h.vpc.firewall.apply(n.Groups))
 }
 
 func (h *host) Close() error {

@@ -1,10 +1,10 @@
 // Package machine runs the sandbox's instances: a real root volume, booted with systemd in a
 // systemd-nspawn container, on a network of its own.
 //
-// A host is one virtual private cloud. Its network namespace has no name and holds a bridge with the
-// gateway's address and the instance metadata service; each instance has a namespace of its own, joined
-// to the bridge by a veth. Nothing of it can be seen in the namespace of the machine underneath, and
-// instances reach each other and the gateway, but not the world.
+// A host is one virtual private cloud. Its network namespace has no name and is a router with the gateway's
+// address, the instance metadata service and the firewall that security groups are; each instance has a
+// namespace of its own, joined to it by a veth. Nothing of it can be seen in the namespace of the machine
+// underneath, and instances reach each other as far as their groups let them, but not the world.
 //
 // Whatever a host holds, it holds by open files, threads and child processes that the kernel ends with
 // the process. A sandbox that is killed leaves no process, mount, loop device or network interface.
@@ -38,8 +38,13 @@ type Host interface {
 	// Launch starts a machine and returns when its root volume is mounted and its init has been started;
 	// booting goes on afterwards. ctx is for the launch alone.
 	Launch(ctx context.Context, spec Spec) (Machine, error)
-	// Dial connects to an address of the host's network, as its gateway would.
+	// Configure puts nodes and security groups into force, in place of those before. Until then there are
+	// none, and machines reach nothing but the metadata service.
+	Configure(Network) error
+	// Dial connects to an address of the host's network, as its gateway would, whatever security groups say.
 	Dial(ctx context.Context, network, address string) (net.Conn, error)
+	// DialFrom connects to an address as a node.
+	DialFrom(ctx context.Context, node netip.Addr, network, address string) (net.Conn, error)
 	// Close kills the machines that are left and takes the network down.
 	Close() error
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 )
 
@@ -14,6 +15,12 @@ type none struct{}
 
 func (none) Launch(context.Context, Spec) (Machine, error) {
 	return &state{done: make(chan struct{})}, nil
+}
+
+func (none) Configure(Network) error { return nil }
+
+func (n none) DialFrom(ctx context.Context, _ netip.Addr, network, address string) (net.Conn, error) {
+	return n.Dial(ctx, network, address)
 }
 
 func (none) Dial(_ context.Context, network, address string) (net.Conn, error) {

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -22,7 +24,9 @@ type vpc struct {
 	prefix    netip.Prefix
 	namespace *os.File
 	links     *netlink.Handle // of the namespace
-	bridge    netlink.Link
+	own       netlink.Link    // has the network's own addresses
+	nodes     []netip.Addr    // addresses of it too
+	firewall  *firewall
 	metadata  *metadata
 	server    *http.Server
 }
@@ -41,7 +45,14 @@ func newVPC(prefix netip.Prefix) (_ *vpc, err error) {
 	if v.links, err = handle(v.namespace); err != nil {
 		return nil, err
 	}
-	if err := v.bridgeUp(); err != nil {
+	if err := within(v.namespace, route); err != nil {
+		return nil, err
+	}
+	if err := v.addOwn(); err != nil {
+		return nil, err
+	}
+	v.firewall = &firewall{v.namespace, v.gateway()}
+	if err := v.firewall.apply(nil); err != nil {
 		return nil, err
 	}
 	return v, v.serveMetadata()
@@ -53,30 +64,49 @@ func handle(namespace *os.File) (*netlink.Handle, error) {
 
 func (v *vpc) gateway() netip.Addr { return v.prefix.Addr().Next() }
 
-// bridgeUp makes the bridge that every instance is plugged into. It is the gateway,
-// and the metadata service is on it too: instances reach that by their default route.
-func (v *vpc) bridgeUp() error {
+// route has the calling thread's network namespace carry packets between instances. Each of them has a link
+// to it of its own; that they are on one Ethernet they are made believe by answers to their ARP requests.
+func route() error {
+	return errors.Join(
+		set("ip_forward", "1"),
+		set("conf/default/proxy_arp", "1"),
+		set("conf/default/rp_filter", "1"), // no instance has another's address
+	)
+}
+
+// set changes an IPv4 setting of the calling thread's network namespace.
+func set(setting, value string) error {
+	return os.WriteFile(filepath.Join("/proc/sys/net/ipv4", setting), []byte(value), 0)
+}
+
+// addOwn makes the link that has the network's own addresses: the gateway's, and that of the metadata service,
+// which instances reach by their default route. Its other end is loose, and it doesn't ask who has an address:
+// what is sent to one that nobody has is lost.
+func (v *vpc) addOwn() error {
 	if err := linkUp(v.links, "lo"); err != nil {
 		return err
 	}
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name = "vpc"
-	if err := v.links.LinkAdd(&netlink.Bridge{LinkAttrs: attributes}); err != nil {
-		return fmt.Errorf("add the bridge: %w", err)
+	if err := v.links.LinkAdd(&netlink.Veth{LinkAttrs: attributes, PeerName: "loose"}); err != nil {
+		return fmt.Errorf("add the link for the network's own addresses: %w", err)
 	}
 	var err error
-	if v.bridge, err = v.links.LinkByName(attributes.Name); err != nil {
+	if v.own, err = v.links.LinkByName(attributes.Name); err != nil {
 		return err
+	}
+	if err := errors.Join(v.links.LinkSetARPOff(v.own), v.links.LinkSetUp(v.own)); err != nil {
+		return fmt.Errorf("set the link for the network's own addresses up: %w", err)
 	}
 	for _, address := range []netip.Prefix{
 		netip.PrefixFrom(v.gateway(), v.prefix.Bits()),
 		netip.PrefixFrom(metadataAddress, 32),
 	} {
-		if err := v.links.AddrAdd(v.bridge, &netlink.Addr{IPNet: ipNet(address)}); err != nil {
-			return fmt.Errorf("give the bridge the address %s: %w", address, err)
+		if err := v.links.AddrAdd(v.own, &netlink.Addr{IPNet: ipNet(address)}); err != nil {
+			return fmt.Errorf("give the network the address %s: %w", address, err)
 		}
 	}
-	return linkUp(v.links, attributes.Name)
+	return nil
 }
 
 func (v *vpc) serveMetadata() error {
@@ -94,12 +124,11 @@ func (v *vpc) serveMetadata() error {
 	return nil
 }
 
-// attach plugs a namespace into the bridge and gives it an address, the default route and a link of its own.
+// attach joins a namespace to the network by a link of its own, and gives it an address and the default route.
 // The link goes when the namespace does.
 func (v *vpc) attach(namespace *os.File, address netip.Addr) error {
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name = fmt.Sprintf("i%x", address.As4())
-	attributes.MasterIndex = v.bridge.Attrs().Index
 	veth := &netlink.Veth{
 		LinkAttrs:        attributes,
 		PeerName:         nic,
@@ -111,6 +140,18 @@ func (v *vpc) attach(namespace *os.File, address netip.Addr) error {
 	}
 	if err := linkUp(v.links, attributes.Name); err != nil {
 		return err
+	}
+	outside, err := v.links.LinkByName(attributes.Name)
+	if err != nil {
+		return err
+	}
+	// An answer on another's behalf is otherwise given late.
+	if err := within(v.namespace, func() error { return set("neigh/"+attributes.Name+"/proxy_delay", "0") }); err != nil {
+		return err
+	}
+	to := &netlink.Route{LinkIndex: outside.Attrs().Index, Dst: ipNet(netip.PrefixFrom(address, 32)), Src: v.gateway().AsSlice(), Scope: netlink.SCOPE_LINK}
+	if err := v.links.RouteAdd(to); err != nil {
+		return fmt.Errorf("add the route to %s: %w", address, err)
 	}
 
 	inside, err := handle(namespace)
@@ -150,16 +191,41 @@ func (v *vpc) detach(address netip.Addr) error {
 	return v.links.LinkDel(link)
 }
 
-func (v *vpc) dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
+// dial connects from a node, or from the gateway where node is not valid.
+func (v *vpc) dial(ctx context.Context, node netip.Addr, network, address string) (conn net.Conn, err error) {
 	// A name would be resolved in goroutines of their own, outside the namespace.
 	if _, err := netip.ParseAddrPort(address); err != nil {
 		return nil, fmt.Errorf("connect inside the sandbox's network: %w", err)
 	}
+	dialer := net.Dialer{}
+	if node.IsValid() {
+		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(node, 0))
+	}
 	err = within(v.namespace, func() (err error) {
-		conn, err = new(net.Dialer).DialContext(ctx, network, address)
+		conn, err = dialer.DialContext(ctx, network, address)
 		return err
 	})
 	return conn, err
+}
+
+// setNodes gives the network the addresses of nodes, and takes those away that it had before.
+func (v *vpc) setNodes(nodes []netip.Addr) error {
+	var errs []error
+	for _, node := range v.nodes {
+		if !slices.Contains(nodes, node) {
+			errs = append(errs, v.links.AddrDel(v.own, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(node, 32))}))
+		}
+	}
+	for _, node := range nodes {
+		if !slices.Contains(v.nodes, node) {
+			errs = append(errs, v.links.AddrAdd(v.own, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(node, 32))}))
+		}
+	}
+	v.nodes = slices.Clone(nodes)
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("give load balancers their addresses: %w", err)
+	}
+	return nil
 }
 
 func (v *vpc) close() error {
