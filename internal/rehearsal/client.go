@@ -2,6 +2,7 @@ package rehearsal
 
 import (
 	"context"
+	"fmt"
 	"os/exec"
 )
 
@@ -15,4 +16,14 @@ func (s *Stage) Client(ctx context.Context, box *Sandbox, argv ...string) *exec.
 		"AWS_PAGER=",
 	)
 	return client
+}
+
+// InstallOther installs the binary of another's plugin where packer looks for
+// it, under the address that templates require it by.
+func (s *Stage) InstallOther(ctx context.Context, binary, source string) error {
+	output, err := s.Packer(ctx, Packer{Args: []string{"plugins", "install", "--path", binary, source}})
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, output)
+	}
+	return nil
 }
