@@ -24,8 +24,8 @@ func TestInstanceLives(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := *out.Instances[0].InstanceId
-	if got := out.Instances[0].State.Name; got != types.InstanceStateNamePending {
-		t.Errorf("run as %s, want pending", got)
+	if got := out.Instances[0]; got.State.Name != types.InstanceStateNamePending || *got.StateReason.Code != "pending" {
+		t.Errorf("run as %s because of %+v, want pending", got.State.Name, got.StateReason)
 	}
 	w.untilRunning(id)
 	status := ec2.NewInstanceStatusOkWaiter(w, func(o *ec2.InstanceStatusOkWaiterOptions) { o.MinDelay, o.MaxDelay = impatient, impatient })
@@ -215,6 +215,18 @@ func TestRunInstancesRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	uefi := w.ami("uefi")
+	uefi.BootMode = types.BootModeValuesUefi
+	uefiImage, err := w.RegisterImage(t.Context(), uefi)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := w.ami("old")
+	old.EnaSupport = nil
+	oldImage, err := w.RegisterImage(t.Context(), old)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, test := range map[string]struct {
 		change func(*ec2.RunInstancesInput)
 		code   string
@@ -223,7 +235,7 @@ func TestRunInstancesRefuses(t *testing.T) {
 		"a malformed image":       {func(in *ec2.RunInstancesInput) { in.ImageId = aws.String("hello") }, "InvalidAMIID.Malformed"},
 		"no image":                {func(in *ec2.RunInstancesInput) { in.ImageId = nil }, "MissingParameter"},
 		"another architecture":    {func(in *ec2.RunInstancesInput) { in.ImageId = armImage.ImageId }, "InvalidParameterValue"},
-		"a type without ENA":      {func(in *ec2.RunInstancesInput) { in.InstanceType = "t9.huge" }, "InvalidParameterValue"},
+		"no such type":            {func(in *ec2.RunInstancesInput) { in.InstanceType = "t9.huge" }, "InvalidParameterValue"},
 		"no such subnet":          {func(in *ec2.RunInstancesInput) { in.SubnetId = aws.String("subnet-00000000000000000") }, "InvalidSubnetID.NotFound"},
 		"no such group":           {func(in *ec2.RunInstancesInput) { in.SecurityGroupIds = []string{"sg-00000000000000000"} }, "InvalidGroup.NotFound"},
 		"no such key":             {func(in *ec2.RunInstancesInput) { in.KeyName = aws.String("mine") }, "InvalidKeyPair.NotFound"},
@@ -243,6 +255,61 @@ func TestRunInstancesRefuses(t *testing.T) {
 			in.MetadataOptions = &types.InstanceMetadataOptionsRequest{InstanceMetadataTags: types.InstanceMetadataTagsStateEnabled}
 			in.TagSpecifications = []types.TagSpecification{specify(types.ResourceTypeInstance, "Source/CommitId", "abc")}
 		}, "InvalidParameterValue"},
+		"a subnet in another zone": {func(in *ec2.RunInstancesInput) {
+			in.SubnetId = aws.String(w.subnetIn("eu-west-1a"))
+			in.Placement = &types.Placement{AvailabilityZone: aws.String("eu-west-1b")}
+		}, "InvalidParameterValue"},
+		"a subnet in another zone by its id": {func(in *ec2.RunInstancesInput) {
+			in.SubnetId = aws.String(w.subnetIn("eu-west-1a"))
+			in.Placement = &types.Placement{AvailabilityZoneId: aws.String("euw1-az2")}
+		}, "InvalidParameterValue"},
+		"no such zone": {func(in *ec2.RunInstancesInput) {
+			in.Placement = &types.Placement{AvailabilityZone: aws.String("eu-west-1z")}
+		}, "InvalidParameterValue"},
+		"no such zone id": {func(in *ec2.RunInstancesInput) {
+			in.Placement = &types.Placement{AvailabilityZoneId: aws.String("euw1-az9")}
+		}, "InvalidParameterValue"},
+		"two zones": {func(in *ec2.RunInstancesInput) {
+			in.Placement = &types.Placement{AvailabilityZone: aws.String("eu-west-1a"), AvailabilityZoneId: aws.String("euw1-az1")}
+		}, "InvalidParameterCombination"},
+		"no such placement group": {func(in *ec2.RunInstancesInput) { in.Placement = &types.Placement{GroupName: aws.String("near")} }, "InvalidPlacementGroup.Unknown"},
+		"no such host":            {func(in *ec2.RunInstancesInput) { in.Placement = &types.Placement{HostId: aws.String("h-0")} }, "InvalidHostID.NotFound"},
+		"an interface and a subnet": {func(in *ec2.RunInstancesInput) {
+			in.SubnetId = aws.String(w.subnetIn("eu-west-1a"))
+			in.NetworkInterfaces = []types.InstanceNetworkInterfaceSpecification{{DeviceIndex: aws.Int32(0)}}
+		}, "InvalidParameterCombination"},
+		"a second interface": {func(in *ec2.RunInstancesInput) {
+			in.NetworkInterfaces = []types.InstanceNetworkInterfaceSpecification{{DeviceIndex: aws.Int32(1)}}
+		}, "InvalidParameterValue"},
+		"groups by name in a subnet": {func(in *ec2.RunInstancesInput) {
+			in.SubnetId, in.SecurityGroups = aws.String(w.subnetIn("eu-west-1a")), []string{"default"}
+		}, "InvalidParameterCombination"},
+		"an address without a subnet": {func(in *ec2.RunInstancesInput) { in.PrivateIpAddress = aws.String("172.31.0.9") }, "InvalidParameterCombination"},
+		"a profile by name and ARN": {func(in *ec2.RunInstancesInput) {
+			in.IamInstanceProfile = &types.IamInstanceProfileSpecification{Name: aws.String("a"), Arn: aws.String("arn:aws:iam::123456789012:instance-profile/a")}
+		}, "InvalidParameterCombination"},
+		"no profile's ARN": {func(in *ec2.RunInstancesInput) {
+			in.IamInstanceProfile = &types.IamInstanceProfileSpecification{Arn: aws.String("arn:aws:iam::123456789012:role/a")}
+		}, "InvalidParameterValue"},
+		"a persistent Spot request": {func(in *ec2.RunInstancesInput) {
+			onSpot(in)
+			in.InstanceMarketOptions.SpotOptions = &types.SpotMarketOptions{SpotInstanceType: types.SpotInstanceTypePersistent}
+		}, "UnsupportedOperation"},
+		"a Spot Instance that stops": {func(in *ec2.RunInstancesInput) {
+			onSpot(in)
+			in.InstanceMarketOptions.SpotOptions = &types.SpotMarketOptions{InstanceInterruptionBehavior: types.InstanceInterruptionBehaviorStop}
+		}, "InvalidParameterCombination"},
+		"another market": {func(in *ec2.RunInstancesInput) {
+			in.InstanceMarketOptions = &types.InstanceMarketOptionsRequest{MarketType: types.MarketTypeCapacityBlock}
+		}, "InvalidParameterValue"},
+		"a protected Spot Instance": {func(in *ec2.RunInstancesInput) { onSpot(in); in.DisableApiTermination = aws.Bool(true) }, "InvalidParameterCombination"},
+		"UEFI on Xen": {func(in *ec2.RunInstancesInput) {
+			in.ImageId, in.InstanceType = uefiImage.ImageId, types.InstanceTypeT2Micro
+		}, "InvalidParameterValue"},
+		"no ENA on Nitro": {func(in *ec2.RunInstancesInput) { in.ImageId = oldImage.ImageId }, "InvalidParameterCombination"},
+		"a licence": {func(in *ec2.RunInstancesInput) {
+			in.LicenseSpecifications = []types.LicenseConfigurationRequest{{LicenseConfigurationArn: aws.String("arn")}}
+		}, "UnknownParameter"},
 		"an unknown parameter": {func(in *ec2.RunInstancesInput) { in.AdditionalInfo = aws.String("reserved") }, "UnknownParameter"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -254,6 +321,43 @@ func TestRunInstancesRefuses(t *testing.T) {
 	}
 	if out, err := w.DescribeVolumes(t.Context(), &ec2.DescribeVolumesInput{}); err != nil || len(out.Volumes) > 0 {
 		t.Errorf("refusals left volumes: %v, %v", out.Volumes, err)
+	}
+}
+
+func (w *world) subnetIn(zone string) string {
+	w.Helper()
+	out, err := w.DescribeSubnets(w.Context(), &ec2.DescribeSubnetsInput{Filters: []types.Filter{{Name: aws.String("availability-zone"), Values: []string{zone}}}})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return *out.Subnets[0].SubnetId
+}
+
+// TestRunInstancesTakesWhatSaysNothing runs an instance with the empty
+// parameters that aws-sdk-go v1 sends, which the amazon plugin is built with.
+func TestRunInstancesTakesWhatSaysNothing(t *testing.T) {
+	w := newWorld(t)
+	in := single(w.image("hello"))
+	in.IamInstanceProfile = &types.IamInstanceProfileSpecification{Name: aws.String("")}
+	in.Placement = &types.Placement{AvailabilityZone: aws.String("")}
+	in.SubnetId, in.UserData, in.EbsOptimized = aws.String(""), aws.String(""), aws.Bool(false)
+	in.EnclaveOptions = &types.EnclaveOptionsRequest{Enabled: aws.Bool(false)}
+	in.InstanceInitiatedShutdownBehavior = types.ShutdownBehaviorStop
+	for letter := 'a'; letter <= 'z'; letter++ { // no_ephemeral
+		in.BlockDeviceMappings = append(in.BlockDeviceMappings, types.BlockDeviceMapping{DeviceName: aws.String("xvdc" + string(letter)), NoDevice: aws.String("")})
+	}
+	if got := w.describeInstance(w.run(in)[0]); got.IamInstanceProfile != nil || len(got.BlockDeviceMappings) != 1 {
+		t.Errorf("run is %+v", got)
+	}
+}
+
+func TestPlacementIsHonoured(t *testing.T) {
+	w := newWorld(t)
+	in := single(w.image("hello"))
+	in.Placement = &types.Placement{AvailabilityZoneId: aws.String("euw1-az2"), Tenancy: types.TenancyDedicated}
+	got := w.describeInstance(w.run(in)[0])
+	if *got.SubnetId != w.subnetIn("eu-west-1b") || *got.Placement.AvailabilityZone != "eu-west-1b" || *got.Placement.AvailabilityZoneId != "euw1-az2" || got.Placement.Tenancy != types.TenancyDedicated {
+		t.Errorf("run in %s, %+v", *got.SubnetId, got.Placement)
 	}
 }
 
@@ -353,6 +457,107 @@ func TestUserDataAndConsole(t *testing.T) {
 			t.Errorf("the user data is %q, %v", raw, err)
 		}
 	})
+}
+
+func TestModifyInstanceAttribute(t *testing.T) {
+	w := newWorld(t)
+	id := w.run(single(w.image("hello")))[0]
+	w.untilRunning(id)
+	change := func(in ec2.ModifyInstanceAttributeInput) error {
+		in.InstanceId = &id
+		_, err := w.ModifyInstanceAttribute(t.Context(), &in)
+		return err
+	}
+	larger := ec2.ModifyInstanceAttributeInput{InstanceType: &types.AttributeValue{Value: aws.String("m5.large")}}
+	refused(t, change(larger), "IncorrectInstanceState")
+	for name, in := range map[string]ec2.ModifyInstanceAttributeInput{
+		"the root volume stays":    {BlockDeviceMappings: []types.InstanceBlockDeviceMappingSpecification{{DeviceName: aws.String("/dev/xvda"), Ebs: &types.EbsInstanceBlockDeviceSpecification{DeleteOnTermination: aws.Bool(false)}}}},
+		"protected, the older way": {Attribute: types.InstanceAttributeNameDisableApiTermination, Value: aws.String("true")},
+	} {
+		if err := change(in); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, err := w.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{id}})
+	refused(t, err, "OperationNotPermitted")
+	for name, test := range map[string]struct {
+		in   ec2.ModifyInstanceAttributeInput
+		code string
+	}{
+		"nothing":           {ec2.ModifyInstanceAttributeInput{}, "MissingParameter"},
+		"two things":        {ec2.ModifyInstanceAttributeInput{DisableApiStop: &types.AttributeBooleanValue{Value: aws.Bool(true)}, Groups: []string{fixedID("sg", "eu-west-1")}}, "InvalidParameterCombination"},
+		"no such device":    {ec2.ModifyInstanceAttributeInput{BlockDeviceMappings: []types.InstanceBlockDeviceMappingSpecification{{DeviceName: aws.String("/dev/xvdz")}}}, "InvalidInstanceAttributeValue"},
+		"no older form":     {ec2.ModifyInstanceAttributeInput{Attribute: types.InstanceAttributeNameEnaSupport, Value: aws.String("true")}, "InvalidParameterValue"},
+		"no kind of SR-IOV": {ec2.ModifyInstanceAttributeInput{SriovNetSupport: &types.AttributeValue{Value: aws.String("complex")}}, "InvalidParameterValue"},
+	} {
+		t.Run(name, func(t *testing.T) { refused(t, change(test.in), test.code) })
+	}
+	if _, err := w.StopInstances(t.Context(), &ec2.StopInstancesInput{InstanceIds: []string{id}}); err != nil {
+		t.Fatal(err)
+	}
+	w.untilStopped(id)
+	refused(t, change(ec2.ModifyInstanceAttributeInput{InstanceType: &types.AttributeValue{Value: aws.String("t9.huge")}}), "InvalidInstanceAttributeValue")
+	if err := change(larger); err != nil {
+		t.Error(err)
+	}
+	got := w.describeInstance(id)
+	if got.InstanceType != types.InstanceTypeM5Large || *got.BlockDeviceMappings[0].Ebs.DeleteOnTermination {
+		t.Errorf("changed into %s with %+v", got.InstanceType, got.BlockDeviceMappings[0].Ebs)
+	}
+}
+
+func TestSpotInstanceThatShutsItselfDownIsTerminated(t *testing.T) {
+	w := newWorld(t)
+	in := single(w.image("hello"))
+	onSpot(in)
+	id := w.run(in)[0]
+	w.untilRunning(id)
+	w.books.Do(func() {
+		r := w.service.in("eu-west-1")
+		r.ceased(r.Instances[id])
+	})
+	if got := w.describeInstance(id); got.State.Name != types.InstanceStateNameTerminated || *got.StateReason.Code != "Client.InstanceInitiatedShutdown" {
+		t.Errorf("it is %s because of %s", got.State.Name, *got.StateReason.Code)
+	}
+}
+
+func TestLatestConsoleIsOfNitro(t *testing.T) {
+	w := newWorld(t)
+	image := w.ami("hello")
+	image.BootMode = types.BootModeValuesLegacyBios
+	registered, err := w.RegisterImage(t.Context(), image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, code := range map[types.InstanceType]string{types.InstanceTypeT2Micro: "UnsupportedOperation", types.InstanceTypeT3Micro: ""} {
+		in := single(*registered.ImageId)
+		in.InstanceType = kind
+		id := w.run(in)[0]
+		_, err := w.GetConsoleOutput(t.Context(), &ec2.GetConsoleOutputInput{InstanceId: &id, Latest: aws.Bool(true)})
+		if code == "" && err != nil {
+			t.Error(err)
+		}
+		if code != "" {
+			refused(t, err, code)
+		}
+	}
+}
+
+func TestInstanceTypes(t *testing.T) {
+	w := newWorld(t)
+	out, err := w.DescribeInstanceTypes(t.Context(), &ec2.DescribeInstanceTypesInput{Filters: []types.Filter{
+		{Name: aws.String("processor-info.supported-architecture"), Values: []string{"arm64"}},
+		{Name: aws.String("burstable-performance-supported"), Values: []string{"true"}},
+		{Name: aws.String("vcpu-info.default-vcpus"), Values: []string{"2"}},
+		{Name: aws.String("memory-info.size-in-mib"), Values: []string{"1024"}},
+	}})
+	if err != nil || len(out.InstanceTypes) != 1 || out.InstanceTypes[0].InstanceType != types.InstanceTypeT4gMicro {
+		t.Errorf("found %+v, %v", out, err)
+	}
+	_, err = w.DescribeInstanceTypes(t.Context(), &ec2.DescribeInstanceTypesInput{InstanceTypes: []types.InstanceType{"t3.micro", "t9.huge"}})
+	refused(t, err, "InvalidInstanceType")
+	_, err = w.DescribeInstanceTypes(t.Context(), &ec2.DescribeInstanceTypesInput{MaxResults: aws.Int32(101)})
+	refused(t, err, "InvalidParameterValue")
 }
 
 func TestImageOfAnInstance(t *testing.T) {
