@@ -6,8 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,12 +27,17 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/storage"
 )
 
-const defaultKey = "arn:aws:kms:eu-west-1:123456789012:key/default"
+const (
+	defaultKey = "arn:aws:kms:eu-west-1:123456789012:key/default"
+	lostKey    = "arn:aws:kms:eu-west-1:123456789012:key/lost"
+)
 
 // account is EC2 as EBS direct sees it.
 type account struct{ byDefault bool }
 
 func (a *account) EncryptionByDefault(string) (bool, string) { return a.byDefault, defaultKey }
+
+func (a *account) KeyAccessible(_, key string) bool { return key != lostKey }
 
 // fixture is EBS direct and a client of it.
 type fixture struct {
@@ -433,6 +440,10 @@ func TestStartsThatAreRefused(t *testing.T) {
 	big := f.start(&awsebs.StartSnapshotInput{VolumeSize: aws.Int64(2)})
 	f.complete(big, 0)
 	pending := f.start(&awsebs.StartSnapshotInput{})
+	var many []types.Tag
+	for n := range 51 {
+		many = append(many, types.Tag{Key: aws.String(fmt.Sprint("key", n)), Value: aws.String("")})
+	}
 	for _, test := range []struct {
 		name   string
 		in     awsebs.StartSnapshotInput
@@ -444,6 +455,17 @@ func TestStartsThatAreRefused(t *testing.T) {
 		{"a parent that is not completed", awsebs.StartSnapshotInput{ParentSnapshotId: &pending}, "INVALID_SNAPSHOT_ID"},
 		{"encryption and a parent", awsebs.StartSnapshotInput{ParentSnapshotId: &parent, Encrypted: aws.Bool(true)}, "INVALID_PARAMETER_VALUE"},
 		{"a key without encryption", awsebs.StartSnapshotInput{KmsKeyArn: aws.String(defaultKey)}, "INVALID_PARAMETER_VALUE"},
+		{"a key and no encryption", awsebs.StartSnapshotInput{Encrypted: aws.Bool(false), KmsKeyArn: aws.String(defaultKey)}, "INVALID_PARAMETER_VALUE"},
+		{"a key that can't be used", awsebs.StartSnapshotInput{Encrypted: aws.Bool(true), KmsKeyArn: aws.String(lostKey)}, "INVALID_CUSTOMER_KEY"},
+		{"an alias for a key", awsebs.StartSnapshotInput{Encrypted: aws.Bool(true), KmsKeyArn: aws.String("alias/mine")}, "INVALID_PARAMETER_VALUE"},
+		{"a parent that is no ID", awsebs.StartSnapshotInput{ParentSnapshotId: aws.String("vol-1")}, "INVALID_SNAPSHOT_ID"},
+		{"a long token", awsebs.StartSnapshotInput{ClientToken: aws.String(strings.Repeat("a", 65))}, "INVALID_PARAMETER_VALUE"},
+		{"a token beyond ASCII", awsebs.StartSnapshotInput{ClientToken: aws.String("é")}, "INVALID_PARAMETER_VALUE"},
+		{"a long description", awsebs.StartSnapshotInput{Description: aws.String(strings.Repeat("a", 256))}, "INVALID_PARAMETER_VALUE"},
+		{"a long timeout", awsebs.StartSnapshotInput{Timeout: aws.Int32(4321)}, "INVALID_PARAMETER_VALUE"},
+		{"a long tag key", awsebs.StartSnapshotInput{Tags: []types.Tag{{Key: aws.String(strings.Repeat("a", 128)), Value: aws.String("")}}}, "INVALID_TAG"},
+		{"a long tag value", awsebs.StartSnapshotInput{Tags: []types.Tag{{Key: aws.String("a"), Value: aws.String(strings.Repeat("a", 256))}}}, "INVALID_TAG"},
+		{"too many tags", awsebs.StartSnapshotInput{Tags: many}, "INVALID_TAG"},
 		{"a short timeout", awsebs.StartSnapshotInput{Timeout: aws.Int32(9)}, "INVALID_PARAMETER_VALUE"},
 		{"a reserved tag", awsebs.StartSnapshotInput{Tags: []types.Tag{{Key: aws.String("aws:x"), Value: aws.String("")}}}, "INVALID_TAG"},
 		{"a tag twice", awsebs.StartSnapshotInput{Tags: []types.Tag{{Key: aws.String("a"), Value: aws.String("")}, {Key: aws.String("a"), Value: aws.String("")}}}, "INVALID_TAG"},
@@ -496,6 +518,17 @@ func TestSnapshotsThatCannotBeRead(t *testing.T) {
 	pending := f.start(&awsebs.StartSnapshotInput{})
 	_, err = f.ListSnapshotBlocks(t.Context(), &awsebs.ListSnapshotBlocksInput{SnapshotId: &pending})
 	f.invalid(err, types.ValidationExceptionReasonInvalidSnapshotId)
+	_, err = f.GetSnapshotBlock(t.Context(), &awsebs.GetSnapshotBlockInput{SnapshotId: &pending, BlockIndex: aws.Int32(0), BlockToken: aws.String("AAAA")})
+	f.invalid(err, types.ValidationExceptionReasonInvalidSnapshotId)
+	_, err = f.ListSnapshotBlocks(t.Context(), &awsebs.ListSnapshotBlocksInput{SnapshotId: aws.String("snap-X")})
+	f.invalid(err, types.ValidationExceptionReasonInvalidSnapshotId)
+	lost := f.snapshot("", nil)
+	f.books.Do(func() {
+		s := f.store.In(doortest.Region).Snapshots[lost]
+		s.Encrypted, s.KmsKeyId = true, lostKey
+	})
+	_, err = f.ListSnapshotBlocks(t.Context(), &awsebs.ListSnapshotBlocksInput{SnapshotId: &lost})
+	f.refused(err, "AccessDeniedException", "DEPENDENCY_ACCESS_DENIED")
 }
 
 func TestEncryption(t *testing.T) {
@@ -521,6 +554,9 @@ func TestEncryption(t *testing.T) {
 	f.account.byDefault = true
 	if s := look(f.start(&awsebs.StartSnapshotInput{})); !s.Encrypted || s.KmsKeyId != defaultKey {
 		t.Errorf("by default: %v, %s", s.Encrypted, s.KmsKeyId)
+	}
+	if s := look(f.start(&awsebs.StartSnapshotInput{KmsKeyArn: &own})); !s.Encrypted || s.KmsKeyId != own {
+		t.Errorf("by default with a key: %v, %s", s.Encrypted, s.KmsKeyId)
 	}
 	_, err := f.StartSnapshot(t.Context(), &awsebs.StartSnapshotInput{VolumeSize: aws.Int64(1), Encrypted: aws.Bool(false)})
 	f.invalid(err, types.ValidationExceptionReasonInvalidParameterValue)

@@ -16,6 +16,7 @@ const (
 	invalidSize       = "INVALID_VOLUME_SIZE"
 	invalidDependency = "INVALID_DEPENDENCY_REQUEST"
 	invalidTag        = "INVALID_TAG"
+	invalidKey        = "INVALID_CUSTOMER_KEY"
 	unrelated         = "UNRELATED_SNAPSHOTS"
 )
 
@@ -29,4 +30,8 @@ func errNoSnapshot(id string) error {
 
 func errOtherAccount(id string) error {
 	return wire.Errorf("AccessDeniedException", "The snapshot '%s' belongs to another account; copy it first", id).With(http.StatusForbidden).Because("UNAUTHORIZED_ACCOUNT")
+}
+
+func errNoKey(id, key string) error {
+	return wire.Errorf("AccessDeniedException", "The snapshot '%s' is encrypted with the key '%s', which this account can't use", id, key).With(http.StatusForbidden).Because("DEPENDENCY_ACCESS_DENIED")
 }

@@ -75,7 +75,9 @@ func (s *Service) receive(in *putSnapshotBlockInput) (block.Digest, error) {
 	defer block.Recycle(buf)
 	sum := sha256.New() // as the block comes in, while it is in the processor's cache
 	if _, err := io.ReadFull(io.TeeReader(in.BlockData, sum), buf[:]); err != nil {
-		return block.Digest{}, invalid(invalidBlock, "The block must have %d bytes; reading it: %v", block.Size, err)
+		// The message is that of the one ValidationException that is worth a retry
+		// (https://docs.aws.amazon.com/ebs/latest/userguide/error-retries.html).
+		return block.Digest{}, invalid(invalidBlock, "Failed to read block data")
 	}
 	if n, err := in.BlockData.Read(make([]byte, 1)); n > 0 || !errors.Is(err, io.EOF) {
 		return block.Digest{}, invalid(invalidBlock, "The block has more than %d bytes", block.Size)

@@ -6,6 +6,7 @@ package ebs
 
 import (
 	"crypto/rand"
+	"regexp"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/block"
@@ -21,7 +22,14 @@ type Account interface {
 	// in a region, and gives the ARN of its default key in any case. The books
 	// are held.
 	EncryptionByDefault(region string) (enabled bool, kmsKeyArn string)
+
+	// KeyAccessible tells whether the account can use a KMS key in a region. The
+	// books are held.
+	KeyAccessible(region, kmsKeyArn string) bool
 }
+
+// snapshotID is what the id of a snapshot looks like, as the API's model has it.
+var snapshotID = regexp.MustCompile(`^snap-[0-9a-f]{1,59}$`)
 
 // Service is EBS direct.
 type Service struct {
@@ -85,6 +93,9 @@ func (s *Service) resume() {
 // own finds a snapshot of the caller's. One that was just started may not be
 // seen for up to two minutes (https://github.com/awslabs/coldsnap/issues/43).
 func (s *Service) own(c *api.Call, id string) (*storage.Snapshot, error) {
+	if !snapshotID.MatchString(id) {
+		return nil, invalid(invalidSnapshot, "'%s' is not the ID of a snapshot", id)
+	}
 	c.On(storage.SnapshotARN(c.Region, id))
 	snapshot, ok := s.store.In(c.Region).Snapshots[id]
 	switch {
@@ -107,6 +118,8 @@ func (s *Service) readable(c *api.Call, id string) (*storage.Snapshot, error) {
 		return nil, invalid(invalidSnapshot, "The snapshot '%s' is public, which EBS direct APIs do not support; copy it first", id)
 	case snapshot.State != storage.Completed:
 		return nil, invalid(invalidSnapshot, "The snapshot '%s' is %s, not completed", id, snapshot.State)
+	case snapshot.Encrypted && !s.account.KeyAccessible(c.Region, snapshot.KmsKeyId):
+		return nil, errNoKey(id, snapshot.KmsKeyId)
 	}
 	return snapshot, nil
 }

@@ -18,20 +18,26 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
 )
 
-// Limits of StartSnapshot, from the API's model and
-// https://docs.aws.amazon.com/ebs/latest/userguide/ebs-resource-quotas.html.
+// Limits of StartSnapshot, from the API's model,
+// https://docs.aws.amazon.com/ebs/latest/userguide/ebs-resource-quotas.html and
+// https://docs.aws.amazon.com/ebs/latest/userguide/ebs-direct-api-idempotency.html.
 const (
 	maxVolumeSize  = 65536 // GiB
 	maxDescription = 255
-	maxToken       = 255
+	maxToken       = 64 // as the guide says; the model allows 255
 	maxTags        = 50
+	maxTagKey      = 127 // less than EC2's
+	maxTagValue    = 255
 	maxPending     = 100 // snapshots of an account
 	minTimeout     = 10  // minutes
 	maxTimeout     = 4320
 	defaultTimeout = 60
 )
 
-var kmsKeyArn = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[^:]*:[0-9]{12}:key/.+$`)
+var (
+	kmsKeyArn   = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[^:]*:[0-9]{12}:key/.+$`)
+	clientToken = regexp.MustCompile(`^[!-~]*$`)
+)
 
 type tag struct {
 	Key   string `wire:",,required"`
@@ -100,16 +106,16 @@ func (in *startSnapshotInput) check() error {
 		return invalid(invalidSize, "VolumeSize must be from 1 to %d GiB, not %d", maxVolumeSize, in.VolumeSize)
 	case in.ParentSnapshotId != "" && (in.Encrypted != nil || in.KmsKeyArn != ""):
 		return invalid(invalidParameter, "Encrypted and KmsKeyArn can't be given together with ParentSnapshotId: the parent decides")
-	case in.KmsKeyArn != "" && (in.Encrypted == nil || !*in.Encrypted):
-		return invalid(invalidParameter, "KmsKeyArn needs Encrypted to be true")
+	case in.KmsKeyArn != "" && in.Encrypted != nil && !*in.Encrypted:
+		return invalid(invalidParameter, "KmsKeyArn can't be given when Encrypted is false")
 	case in.KmsKeyArn != "" && !kmsKeyArn.MatchString(in.KmsKeyArn):
 		return invalid(invalidParameter, "KmsKeyArn must be the ARN of a KMS key")
 	case in.Timeout != nil && (*in.Timeout < minTimeout || *in.Timeout > maxTimeout):
 		return invalid(invalidParameter, "Timeout must be from %d to %d minutes, not %d", minTimeout, maxTimeout, *in.Timeout)
 	case utf8.RuneCountInString(in.Description) > maxDescription:
 		return invalid(invalidParameter, "Description may have at most %d characters", maxDescription)
-	case len(in.ClientToken) > maxToken || strings.ContainsAny(in.ClientToken, " \t\r\n"):
-		return invalid(invalidParameter, "ClientToken may have at most %d characters and no spaces", maxToken)
+	case len(in.ClientToken) > maxToken || !clientToken.MatchString(in.ClientToken):
+		return invalid(invalidParameter, "ClientToken may have at most %d ASCII characters and no spaces", maxToken)
 	}
 	return checkTags(in.Tags)
 }
@@ -123,12 +129,12 @@ func checkTags(tags []tag) error {
 	seen := map[string]bool{}
 	for _, t := range tags {
 		switch {
-		case t.Key == "" || utf8.RuneCountInString(t.Key) > 128:
-			return invalid(invalidTag, "The tag key '%s' must have from 1 to 128 characters", t.Key)
+		case t.Key == "" || utf8.RuneCountInString(t.Key) > maxTagKey:
+			return invalid(invalidTag, "The tag key '%s' must have from 1 to %d characters", t.Key, maxTagKey)
 		case strings.HasPrefix(strings.ToLower(t.Key), "aws:"):
 			return invalid(invalidTag, "The tag key '%s' begins with aws:, which is reserved", t.Key)
-		case utf8.RuneCountInString(t.Value) > 256:
-			return invalid(invalidTag, "The value of the tag '%s' may have at most 256 characters", t.Key)
+		case utf8.RuneCountInString(t.Value) > maxTagValue:
+			return invalid(invalidTag, "The value of the tag '%s' may have at most %d characters", t.Key, maxTagValue)
 		case seen[t.Key]:
 			return invalid(invalidTag, "The tag key '%s' is given twice", t.Key)
 		}
@@ -205,14 +211,19 @@ func (s *Service) newSnapshot(c *api.Call, in *startSnapshotInput) (*storage.Sna
 func (s *Service) encrypt(c *api.Call, snapshot *storage.Snapshot, in *startSnapshotInput) error {
 	byDefault, key := s.account.EncryptionByDefault(c.Region)
 	wanted := in.Encrypted != nil && *in.Encrypted
-	if in.Encrypted != nil && !wanted && byDefault {
+	switch {
+	case in.Encrypted != nil && !wanted && byDefault:
 		return invalid(invalidParameter, "Encrypted can't be false: the account has encryption by default")
-	}
-	if !wanted && !byDefault {
+	case !wanted && !byDefault && in.KmsKeyArn != "":
+		return invalid(invalidParameter, "KmsKeyArn needs Encrypted to be true: the account has no encryption by default")
+	case !wanted && !byDefault:
 		return nil
 	}
 	if in.KmsKeyArn != "" {
 		key = in.KmsKeyArn
+	}
+	if !s.account.KeyAccessible(c.Region, key) {
+		return invalid(invalidKey, "The key '%s' does not exist, is of another region, or can't be used by this account", key)
 	}
 	snapshot.Encrypted, snapshot.KmsKeyId, snapshot.Noise = true, key, true
 	return nil
