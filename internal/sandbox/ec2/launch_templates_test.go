@@ -187,6 +187,87 @@ func TestCreateLaunchTemplateRefuses(t *testing.T) {
 	}
 }
 
+func TestLaunchTemplateLimits(t *testing.T) {
+	w := newWorld(t)
+	data := &types.RequestLaunchTemplateData{InstanceType: types.InstanceTypeT3Micro}
+	id := w.template("hello", data)
+	long := strings.Repeat("x", maxVersionDescription+1)
+	_, err := w.CreateLaunchTemplate(t.Context(), &ec2.CreateLaunchTemplateInput{LaunchTemplateName: aws.String("long"), VersionDescription: &long, LaunchTemplateData: data})
+	refused(t, err, "InvalidParameterValue")
+	_, err = w.CreateLaunchTemplateVersion(t.Context(), &ec2.CreateLaunchTemplateVersionInput{LaunchTemplateId: &id, VersionDescription: &long, LaunchTemplateData: data})
+	refused(t, err, "InvalidParameterValue")
+	_, err = w.DescribeLaunchTemplates(t.Context(), &ec2.DescribeLaunchTemplatesInput{MaxResults: aws.Int32(201)})
+	refused(t, err, "InvalidParameterValue")
+	_, err = w.DescribeLaunchTemplateVersions(t.Context(), &ec2.DescribeLaunchTemplateVersionsInput{LaunchTemplateId: &id, MaxResults: aws.Int32(201)})
+	refused(t, err, "InvalidParameterValue")
+	_, err = w.DescribeLaunchTemplateVersions(t.Context(), &ec2.DescribeLaunchTemplateVersionsInput{Versions: []string{"$Latest"}, MinVersion: aws.String("1")})
+	refused(t, err, "InvalidParameterCombination")
+
+	w.books.Do(func() { // 5,000 calls are too many
+		r := w.service.in("eu-west-1")
+		for len(r.LaunchTemplates) < maxLaunchTemplates {
+			more := &launchTemplate{resource: r.newResource("lt", nil)}
+			r.LaunchTemplates[more.Id] = more
+		}
+		template := r.LaunchTemplates[id]
+		for len(template.Versions) < maxLaunchTemplateVersions {
+			template.add("", "", r.now(), launchData{})
+		}
+	})
+	_, err = w.CreateLaunchTemplate(t.Context(), &ec2.CreateLaunchTemplateInput{LaunchTemplateName: aws.String("more"), LaunchTemplateData: data})
+	refused(t, err, "LaunchTemplateLimitExceeded")
+	_, err = w.CreateLaunchTemplateVersion(t.Context(), &ec2.CreateLaunchTemplateVersionInput{LaunchTemplateId: &id, LaunchTemplateData: data})
+	refused(t, err, "VersionLimitExceeded")
+}
+
+func TestLaunchTemplateWarnsOfWhatCannotBeRun(t *testing.T) {
+	w := newWorld(t)
+	image := w.image("hello")
+	for name, test := range map[string]struct {
+		data types.RequestLaunchTemplateData
+		want string
+	}{
+		"all-is-well":  {types.RequestLaunchTemplateData{ImageId: &image, InstanceType: types.InstanceTypeT3Micro}, ""},
+		"no-image":     {types.RequestLaunchTemplateData{InstanceType: types.InstanceTypeT3Micro}, ""},
+		"by-parameter": {types.RequestLaunchTemplateData{ImageId: aws.String("resolve:ssm:/later"), InstanceType: types.InstanceTypeT3Micro}, ""},
+		"lost-image":   {types.RequestLaunchTemplateData{ImageId: aws.String("ami-00000000000000000"), InstanceType: types.InstanceTypeT3Micro}, "InvalidAMIID.NotFound"},
+		"misfit":       {types.RequestLaunchTemplateData{ImageId: &image, InstanceType: types.InstanceTypeT4gMicro}, "InvalidParameterValue"},
+		"lost-key":     {types.RequestLaunchTemplateData{ImageId: &image, InstanceType: types.InstanceTypeT3Micro, KeyName: aws.String("mine")}, "InvalidKeyPair.NotFound"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, err := w.CreateLaunchTemplate(t.Context(), &ec2.CreateLaunchTemplateInput{LaunchTemplateName: &name, LaunchTemplateData: &test.data})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			if out.Warning != nil {
+				got = *out.Warning.Errors[0].Code
+			}
+			if got != test.want {
+				t.Errorf("the warning is %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestFleetSubnetGoesIntoTheTemplatesInterface(t *testing.T) {
+	w := newWorld(t)
+	image := w.image("hello")
+	id := w.template("hello", &types.RequestLaunchTemplateData{ImageId: &image, InstanceType: types.InstanceTypeT3Micro, NetworkInterfaces: []types.LaunchTemplateInstanceNetworkInterfaceSpecificationRequest{{
+		DeviceIndex: aws.Int32(0), Groups: []string{fixedID("sg", "eu-west-1")},
+	}}})
+	subnet := w.subnetIn("eu-west-1c")
+	in := instant(1, types.DefaultTargetCapacityTypeOnDemand, types.FleetLaunchTemplateOverridesRequest{SubnetId: &subnet})
+	if out := w.createFleet(in); len(out.Instances) != 1 || *out.Instances[0].SubnetId != subnet {
+		t.Errorf("launched %+v, errors %+v", out.Instances, out.Errors)
+	}
+	// RunInstances refuses the same.
+	_, err := w.RunInstances(t.Context(), &ec2.RunInstancesInput{
+		MinCount: aws.Int32(1), MaxCount: aws.Int32(1), SubnetId: &subnet, LaunchTemplate: &types.LaunchTemplateSpecification{LaunchTemplateId: &id},
+	})
+	refused(t, err, "InvalidParameterCombination")
+}
+
 func TestCreateLaunchTemplateVersionIsIdempotent(t *testing.T) {
 	w := newWorld(t)
 	id := w.template("hello", &types.RequestLaunchTemplateData{InstanceType: types.InstanceTypeT3Micro})

@@ -1,16 +1,12 @@
 package ec2
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
 	"net/netip"
-	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
-	"golang.org/x/crypto/ssh"
 )
 
 func TestDefaultVpcHasThreeSubnetsInThreeZones(t *testing.T) {
@@ -117,56 +113,6 @@ func TestSecurityGroupRules(t *testing.T) {
 	w.untilTerminated(id)
 	if _, err := w.DeleteSecurityGroup(t.Context(), &ec2.DeleteSecurityGroupInput{GroupId: made.GroupId}); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestKeyPairs(t *testing.T) {
-	w := newWorld(t)
-	for _, kind := range []types.KeyType{types.KeyTypeRsa, types.KeyTypeEd25519} {
-		name := "made-" + string(kind)
-		made, err := w.CreateKeyPair(t.Context(), &ec2.CreateKeyPairInput{KeyName: &name, KeyType: kind})
-		if err != nil {
-			t.Fatal(err)
-		}
-		signer, err := ssh.ParsePrivateKey([]byte(*made.KeyMaterial))
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, err := w.DescribeKeyPairs(t.Context(), &ec2.DescribeKeyPairsInput{KeyNames: []string{name}, IncludePublicKey: aws.Bool(true)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if public := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey()))); *out.KeyPairs[0].PublicKey != public+" "+name {
-			t.Errorf("%s: the public key is %s, want %s", kind, *out.KeyPairs[0].PublicKey, public)
-		}
-	}
-	raw, _, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := ssh.NewPublicKey(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	material := ssh.MarshalAuthorizedKey(public)
-	if _, err := w.ImportKeyPair(t.Context(), &ec2.ImportKeyPairInput{KeyName: aws.String("mine"), PublicKeyMaterial: material}); err != nil {
-		t.Fatal(err)
-	}
-	_, err = w.ImportKeyPair(t.Context(), &ec2.ImportKeyPairInput{KeyName: aws.String("mine"), PublicKeyMaterial: material})
-	refused(t, err, "InvalidKeyPair.Duplicate")
-	_, err = w.ImportKeyPair(t.Context(), &ec2.ImportKeyPairInput{KeyName: aws.String("other"), PublicKeyMaterial: []byte("hello")})
-	refused(t, err, "InvalidKey.Format")
-
-	in := single(w.image("hello"))
-	in.KeyName = aws.String("mine")
-	id := w.run(in)[0]
-	if got, found := w.service.metadata("eu-west-1", id)("meta-data/public-keys/0/openssh-key"); !found || !strings.HasPrefix(got, "ssh-ed25519 ") {
-		t.Errorf("the metadata service has the key %q", got)
-	}
-	for range 2 { // deleting what is not there succeeds
-		if _, err := w.DeleteKeyPair(t.Context(), &ec2.DeleteKeyPairInput{KeyName: aws.String("mine")}); err != nil {
-			t.Error(err)
-		}
 	}
 }
 
