@@ -171,6 +171,40 @@ func TestRealInstanceStopsAndStartsAndItsSandboxReopens(t *testing.T) {
 	}
 }
 
+// countBoots has an instance say at each boot which it is.
+const countBoots = `cat > /etc/systemd/system/count.service <<'END'
+[Unit]
+Description=Count boots
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'echo boot >> /boots; echo this is boot $$(wc -l < /boots) > /dev/console'
+[Install]
+WantedBy=multi-user.target
+END
+systemctl daemon-reload
+systemctl enable --now count.service
+`
+
+func TestRealInstanceReboots(t *testing.T) {
+	w, base := newRealWorld(t)
+	id := w.script(base, countBoots)
+	w.untilRunning(id)
+	w.untilPrinted(id, "this is boot 1")
+	before := w.describeInstance(id)
+	if _, err := w.RebootInstances(t.Context(), &ec2.RebootInstancesInput{InstanceIds: []string{id}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.describeInstance(id).State.Name; got != types.InstanceStateNameRunning {
+		t.Errorf("while it reboots the instance is %s, want running", got)
+	}
+	w.untilPrinted(id, "this is boot 2")
+	after := w.describeInstance(id)
+	if *after.PrivateIpAddress != *before.PrivateIpAddress || aws.ToString(after.PublicIpAddress) != aws.ToString(before.PublicIpAddress) ||
+		*after.BlockDeviceMappings[0].Ebs.VolumeId != *before.BlockDeviceMappings[0].Ebs.VolumeId || !after.LaunchTime.Equal(*before.LaunchTime) {
+		t.Errorf("rebooted from %+v into %+v", before, after)
+	}
+}
+
 func TestTerminatingAPendingRealInstanceLeavesNothing(t *testing.T) {
 	w, base := newRealWorld(t)
 	in := single(base)
