@@ -21,7 +21,6 @@ package state
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -47,7 +46,7 @@ type Books struct {
 	saving  *time.Timer // set while a save is due
 	closed  bool        // nothing is saved any more
 
-	lastMarshal time.Duration // what it took to put all pages into JSON
+	lastWrite time.Duration // what it took to write all pages
 
 	writing sync.Mutex                   // held while files are written
 	written map[string][sha256.Size]byte // the digests of what the files hold
@@ -101,7 +100,7 @@ func (b *Books) Outside(f func()) {
 
 // pause is how long changes are gathered before a save: long enough that
 // saving a large state takes a small part of the time.
-func (b *Books) pause() time.Duration { return max(leastPause, 20*b.lastMarshal) }
+func (b *Books) pause() time.Duration { return max(leastPause, 20*b.lastWrite) }
 
 // changed makes sure that a save is due.
 func (b *Books) changed() {
@@ -129,27 +128,32 @@ func (b *Books) Dir(region, name string) (string, error) {
 func (b *Books) Save() error {
 	b.writing.Lock()
 	defer b.writing.Unlock()
-	pages, err := b.marshal()
-	if err != nil {
-		return err
-	}
+	files, err := b.write()
 	var errs []error
-	for _, path := range slices.Sorted(maps.Keys(pages)) {
-		digest := sha256.Sum256(pages[path])
-		if b.written[path] == digest {
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		// A file takes the other's place at once, so that a reader sees the old
+		// contents or the new.
+		replace := os.Rename
+		if b.written[path] == files[path] || err != nil {
+			replace = func(fresh, _ string) error { return os.Remove(fresh) }
+		}
+		if err := replace(path+fresh, path); err != nil {
+			errs = append(errs, fmt.Errorf("save the sandbox's state: %w", err))
 			continue
 		}
-		if err := writeFile(path, pages[path]); err != nil {
-			errs = append(errs, err)
-			continue
+		if err == nil {
+			b.written[path] = files[path]
 		}
-		b.written[path] = digest
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, err)...)
 }
 
-// marshal gives the contents of the files of all pages.
-func (b *Books) marshal() (map[string][]byte, error) {
+// fresh is the end of the name of a file that is to take another's place.
+const fresh = ".new"
+
+// write writes all pages, as they are at one moment, beside their files, and
+// gives the digest of each.
+func (b *Books) write() (map[string][sha256.Size]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.saving != nil {
@@ -157,34 +161,23 @@ func (b *Books) marshal() (map[string][]byte, error) {
 		b.saving = nil
 	}
 	begun := time.Now()
-	defer func() { b.lastMarshal = time.Since(begun) }()
-	files := map[string][]byte{}
+	defer func() { b.lastWrite = time.Since(begun) }()
+	files := map[string][sha256.Size]byte{}
 	for name, ledger := range b.ledgers {
 		for region, page := range ledger.pages() {
-			path := filepath.Join(b.dir, region, name+".json")
-			contents, err := json.Marshal(page)
-			if err != nil {
-				return nil, fmt.Errorf("save %s: %w", path, err)
+			dir := filepath.Join(b.dir, region)
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				return files, fmt.Errorf("save the sandbox's state: %w", err)
 			}
-			files[path] = contents
+			path := filepath.Join(dir, name+".json")
+			digest := sha256.New()
+			if err := writePage(path+fresh, page, digest); err != nil {
+				return files, err
+			}
+			files[path] = [sha256.Size]byte(digest.Sum(nil))
 		}
 	}
 	return files, nil
-}
-
-// writeFile replaces a file at once, so that a reader sees the old contents
-// or the new.
-func writeFile(path string, contents []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("save the sandbox's state: %w", err)
-	}
-	if err := os.WriteFile(path+".new", contents, 0o600); err != nil {
-		return fmt.Errorf("save the sandbox's state: %w", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return fmt.Errorf("save the sandbox's state: %w", err)
-	}
-	return nil
 }
 
 // Close saves what has changed. What changes afterwards is not saved.
@@ -199,11 +192,11 @@ func (b *Books) Digests() (map[string][sha256.Size]byte, error) {
 	digests := map[string][sha256.Size]byte{}
 	for name, ledger := range b.ledgers {
 		for region, page := range ledger.pages() {
-			contents, err := json.Marshal(page)
-			if err != nil {
+			digest := sha256.New()
+			if err := encodePage(digest, page); err != nil {
 				return nil, fmt.Errorf("digest %s of %s: %w", name, region, err)
 			}
-			digests[region+" "+name] = sha256.Sum256(contents)
+			digests[region+" "+name] = [sha256.Size]byte(digest.Sum(nil))
 		}
 	}
 	return digests, nil
