@@ -24,6 +24,7 @@ type sandboxFlags struct {
 	launchConfigurations                bool
 	faults                              []fault.Rule
 	seed                                uint64
+	quotas                              bool
 	policies                            policy.Set
 }
 
@@ -60,6 +61,7 @@ func parseSandboxFlags(args []string, stderr io.Writer) (*sandboxFlags, int) {
 		f.faults = append(f.faults, rule)
 		return err
 	})
+	set.BoolVar(&f.quotas, "quotas", false, "limit how often operations may be called, as AWS does (default: in the profile typical)")
 	set.Uint64Var(&f.seed, "seed", 1, "`number` that picks the calls which faults strike")
 	set.Func("enforce-policy", "`[access-key=]file` with the IAM policy of the caller with this access key, or of every caller; may be repeated (default: everything is permitted)", f.policies.Read)
 	if err := set.Parse(args); err != nil {
@@ -70,6 +72,9 @@ func parseSandboxFlags(args []string, stderr io.Writer) (*sandboxFlags, int) {
 	}
 	given := map[string]bool{}
 	set.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if !given["quotas"] {
+		f.quotas = clock.Profile(f.profile) == clock.Typical
+	}
 	if given["base-disk"] && f.baseDisk == "" {
 		fmt.Fprintln(stderr, `sandbox: --base-disk is empty; name a raw disk, such as the one that example/base/build prints, or leave it out`)
 		return nil, 2
@@ -86,7 +91,7 @@ func (f *sandboxFlags) run(ctx context.Context, stdout, stderr io.Writer) (err e
 		Listen: f.listen, StateDir: f.state, BaseDisk: f.baseDisk, Regions: strings.Split(f.regions, ","),
 		Machines: sandbox.Machines(f.machines), Profile: clock.Profile(f.profile), TimeScale: f.timeScale,
 		LaunchConfigurations: f.launchConfigurations,
-		Faults:               f.faults, Seed: f.seed,
+		Faults:               f.faults, Seed: f.seed, Rates: f.quotas,
 		Policies: f.policies,
 		Report:   func(err error) { fmt.Fprintf(stderr, "sandbox: %v\n", err) },
 	}

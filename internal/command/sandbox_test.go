@@ -3,6 +3,7 @@ package command
 import (
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,11 +46,30 @@ func TestSandboxRefusesWhatItDoesNotKnow(t *testing.T) {
 		{[]string{"--listen", "192.0.2.1:1"}, 1, "this host only"},
 		{[]string{"--help"}, 0, "-base-disk"},
 		{[]string{"--base-disk", ""}, 2, "--base-disk is empty"},
+		{[]string{"--fault", "ec2:*,kind=fire"}, 2, `kind "fire" is not known`},
+		{[]string{"--machines", "none", "--listen", "127.0.0.1:0", "--fault", "ec2:Fly,kind=error"}, 1, "no operation of the sandbox is called ec2:Fly"},
 		{[]string{"--enforce-policy", "AKIA=absent.json"}, 2, "absent.json"},
 	} {
 		var stdout, stderr bytes.Buffer
 		if code := Sandbox(t.Context(), test.args, &stdout, &stderr); code != test.code || !strings.Contains(stderr.String(), test.want) {
 			t.Errorf("%v: exit status %d, want %d, saying %q; it says %s", test.args, code, test.code, test.want, stderr.String())
+		}
+	}
+}
+
+func TestRatesAreLimitedInTheTypicalProfile(t *testing.T) {
+	for _, test := range []struct {
+		args []string
+		want bool
+	}{
+		{nil, false},
+		{[]string{"--quotas"}, true},
+		{[]string{"--profile", "typical"}, true},
+		{[]string{"--profile", "typical", "--quotas=false"}, false},
+	} {
+		flags, _ := parseSandboxFlags(test.args, io.Discard)
+		if flags == nil || flags.quotas != test.want {
+			t.Errorf("%v gives %+v, want quotas %t", test.args, flags, test.want)
 		}
 	}
 }

@@ -7,6 +7,7 @@
 //	door       where calls come in; what happens to every call
 //	calls      the call log
 //	fault      which calls go wrong
+//	quota      how often operations may be called
 //	policy     IAM policies: what callers may do
 //	api, wire  how operations are registered; the protocols
 //	state      what the sandbox knows, under one lock, and its files
@@ -35,6 +36,7 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/door"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/fault"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/policy"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/quota"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
 )
 
@@ -57,6 +59,7 @@ type Options struct {
 	CallLog              io.Writer    // gets a line of JSON for each call; may be nil
 	Faults               []fault.Rule // which calls go wrong
 	Seed                 uint64       // picks the calls that they strike
+	Rates                bool         // limits how often operations may be called
 	Policies             policy.Set   // what callers may do; those that it does not know may do everything
 	Report               func(error)  // gets what fails in the background
 }
@@ -116,8 +119,12 @@ func Open(ctx context.Context, options Options) (s *Sandbox, err error) {
 	if err != nil {
 		return s, err
 	}
+	var rates *quota.Rates
+	if options.Rates {
+		rates = quota.New(s.clock)
+	}
 	s.server = &http.Server{
-		Handler:           door.New(door.Config{Books: s.books, Clock: s.clock, Log: s.log, Faults: faults, Guard: options.Policies, Services: s.services.apis()}),
+		Handler:           door.New(door.Config{Books: s.books, Clock: s.clock, Log: s.log, Faults: faults, Rates: rates, Guard: options.Policies, Services: s.services.apis()}),
 		ReadHeaderTimeout: time.Minute,
 	}
 	s.server.RegisterOnShutdown(faults.Stop)

@@ -34,7 +34,7 @@ func Register[In, Out any](s *Service, name string, handle Handler[In, Out]) {
 	if _, twice := s.operations[name]; twice {
 		panic("api: " + s.Name + " has two operations " + name)
 	}
-	hold, reads := (*Call).change, readsOnly(name)
+	hold, reads := (*Call).change, ReadsOnly(name)
 	if reads {
 		hold = (*Call).read
 	}
@@ -61,9 +61,9 @@ func Register[In, Out any](s *Service, name string, handle Handler[In, Out]) {
 	}
 }
 
-// readsOnly tells by its name whether an operation leaves the books as they
+// ReadsOnly tells by its name whether an operation leaves the books as they
 // are.
-func readsOnly(operation string) bool {
+func ReadsOnly(operation string) bool {
 	for _, verb := range []string{"Describe", "Get", "List"} {
 		if strings.HasPrefix(operation, verb) {
 			return true

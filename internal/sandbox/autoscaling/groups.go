@@ -44,12 +44,19 @@ type createAutoScalingGroupInput struct {
 	Tags            []tag
 }
 
+// maxGroups is how many groups a region may have
+// (https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-quotas.html).
+const maxGroups = 500
+
 func (s *Service) createAutoScalingGroup(_ context.Context, c *api.Call, in *createAutoScalingGroupInput) (*succeeded, error) {
 	r := s.in(c.Region)
 	name := in.AutoScalingGroupName
 	c.On(arnOf(c, "*", name))
 	if _, ok := r.Groups[name]; ok {
 		return nil, wire.Errorf("AlreadyExists", "AutoScalingGroup by this name already exists - A group with the name %s already exists", name)
+	}
+	if len(r.Groups) >= maxGroups {
+		return nil, wire.Errorf("LimitExceeded", "The region can have at most %d Auto Scaling groups", maxGroups)
 	}
 	if strings.Contains(name, ":") || len(name) > 255 {
 		return nil, invalid("The group name '%s' is not valid: it has at most 255 characters and no colon.", name)

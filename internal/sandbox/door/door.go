@@ -16,6 +16,7 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/calls"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/fault"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/quota"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
 )
@@ -27,6 +28,7 @@ type Door struct {
 	clock    *clock.Clock
 	log      *calls.Log
 	faults   *fault.Faults
+	rates    *quota.Rates
 	guard    api.Guard
 	serve    handler
 }
@@ -60,6 +62,7 @@ func (d *Door) chain() []step {
 	return []step{
 		catch,
 		d.misfortune,
+		d.limit,
 	}
 }
 
@@ -69,13 +72,14 @@ type Config struct {
 	Clock    *clock.Clock
 	Log      *calls.Log    // may be nil
 	Faults   *fault.Faults // may be nil
+	Rates    *quota.Rates  // may be nil
 	Guard    api.Guard     // decides what callers may do; may be nil
 	Services []*api.Service
 }
 
 // New makes the door to the services.
 func New(config Config) *Door {
-	d := &Door{services: map[string]*api.Service{}, books: config.Books, clock: config.Clock, log: config.Log, faults: config.Faults, guard: config.Guard}
+	d := &Door{services: map[string]*api.Service{}, books: config.Books, clock: config.Clock, log: config.Log, faults: config.Faults, rates: config.Rates, guard: config.Guard}
 	for _, s := range config.Services {
 		d.services[s.Scope] = s
 	}
@@ -148,6 +152,18 @@ func guess(r *http.Request) wire.Protocol {
 		return wire.Query("")
 	}
 	return wire.RESTJSON(nil)
+}
+
+// limit refuses calls that come too often.
+func (d *Door) limit(next handler) handler {
+	return func(ctx context.Context, v *visit) (*wire.Response, error) {
+		if err := d.rates.Take(quota.Call{
+			Service: v.Service, Operation: v.Operation, Region: v.Region, Path: v.http.URL.Path, Parameters: v.request.Parameters,
+		}); err != nil {
+			return nil, err
+		}
+		return next(ctx, v)
+	}
 }
 
 // catch makes a panic in a handler the failure of its one call.

@@ -6,11 +6,17 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	awssts "github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/door"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/door/doortest"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/quota"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/sts"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
 )
 
 func serve(t *testing.T) aws.Config {
@@ -77,5 +83,26 @@ func TestOtherHostsAreRefused(t *testing.T) {
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusForbidden {
 		t.Errorf("status %s", response.Status)
+	}
+}
+
+func TestCallsThatComeTooOftenAreThrottled(t *testing.T) {
+	slow, err := clock.New(clock.Instant, 1e6) // so that nothing is refilled meanwhile
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(slow.Stop)
+	service := &counted{name: "ec2", protocol: wire.EC2()}
+	client := ec2.NewFromConfig(doortest.Config(doortest.ServerOf(t, door.Config{
+		Books: doortest.Books(t), Clock: slow, Rates: quota.New(slow), Services: []*api.Service{service.api("DescribeRegions")},
+	})))
+	for range 100 {
+		if _, err := client.DescribeRegions(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = client.DescribeRegions(t.Context(), nil)
+	if e, ok := errors.AsType[smithy.APIError](err); !ok || e.ErrorCode() != "RequestLimitExceeded" {
+		t.Errorf("the 101st call gave %v, want RequestLimitExceeded", err)
 	}
 }

@@ -29,7 +29,8 @@ const (
 	maxTagKey      = 127 // less than EC2's
 	maxTagValue    = 255
 	maxPending     = 100 // snapshots of an account
-	minTimeout     = 10  // minutes
+	maxSnapshots   = 100000
+	minTimeout     = 10 // minutes
 	maxTimeout     = 4320
 	defaultTimeout = 60
 )
@@ -89,6 +90,10 @@ func (s *Service) startSnapshot(_ context.Context, c *api.Call, in *startSnapsho
 	}
 	if s.countPending(c.Region) >= maxPending {
 		return nil, wire.Errorf("ConcurrentLimitExceededException", "You have reached the limit of %d pending snapshots", maxPending)
+	}
+	if len(s.store.In(c.Region).Snapshots) >= maxSnapshots {
+		return nil, wire.Errorf("ServiceQuotaExceededException", "You have reached the limit of %d snapshots", maxSnapshots).
+			With(http.StatusPaymentRequired).Because("DEPENDENCY_SERVICE_QUOTA_EXCEEDED")
 	}
 	snapshot, blocks, err := s.newSnapshot(c, in)
 	if err != nil {

@@ -44,6 +44,9 @@ func (r *region) copyImage(c *api.Call, in *copyImageInput) (*copyImageOutput, e
 		if err := r.nameTaken(in.Name); err != nil {
 			return nil, err
 		}
+		if err := cmp.Or(r.roomForSnapshots(len(original.snapshots())), r.roomForImageCopy()); err != nil {
+			return nil, err
+		}
 		made, err := r.copyOf(from, original, in, tagged)
 		if err != nil {
 			return nil, err

@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"cmp"
 	"maps"
 	"net/url"
 	"strings"
@@ -118,6 +119,9 @@ func (r *region) copySnapshot(c *api.Call, in *copySnapshotInput) (*copySnapshot
 	r.tagOnCreate(c, tagged)
 	if found.Encrypted && in.PresignedUrl == "" {
 		return nil, missing("PresignedUrl")
+	}
+	if err := cmp.Or(r.roomForSnapshots(1), r.roomForSnapshotCopy()); err != nil {
+		return nil, err
 	}
 	made, err := r.copySnapshotOf(found, from, copying{in.Description, in.Encrypted, in.KmsKeyId, tagged["snapshot"]})
 	if err != nil {

@@ -48,6 +48,9 @@ func (r *region) createImage(c *api.Call, in *createImageInput) (*createImageOut
 	if err != nil {
 		return nil, err
 	}
+	if err := r.roomForSnapshots(len(i.Volumes)); err != nil {
+		return nil, err
+	}
 	made := &image{
 		resource: r.newResource("ami", tagged["image"]), Owner: api.Account, Name: in.Name, Description: in.Description,
 		Architecture: i.Architecture, VirtualizationType: i.VirtualizationType, RootDeviceName: i.RootDeviceName, BootMode: i.BootMode,
@@ -167,7 +170,6 @@ func (r *region) imageDone(id string) {
 	if i == nil || i.State != imagePending {
 		return
 	}
-	isCopy := i.SourceImage != "" && i.SourceInstance == ""
 	state, reason := imageAvailable, ""
 	for _, snapshotID := range i.snapshots() {
 		s := r.service.store.In(r.name).Snapshots[snapshotID]
@@ -176,7 +178,7 @@ func (r *region) imageDone(id string) {
 			state, reason = imageFailed, fmt.Sprintf("The snapshot %s was deleted", snapshotID)
 		case s.State == storage.Pending:
 			return
-		case s.State == storage.Failed && isCopy:
+		case s.State == storage.Failed && i.isCopy():
 			state, reason = imageFailed, "AMI snapshot copy failed with error: "+s.StateMessage
 		case s.State == storage.Failed:
 			state, reason = imageFailed, fmt.Sprintf("The snapshot %s failed: %s", snapshotID, s.StateMessage)

@@ -108,6 +108,9 @@ func (r *region) createSnapshot(c *api.Call, in *createSnapshotInput) (*snapshot
 	if v.State != volumeAvailable && v.State != volumeInUse {
 		return nil, fail("IncorrectState", "The volume '%s' is '%s'.", v.Id, v.State)
 	}
+	if err := r.roomForSnapshots(1); err != nil {
+		return nil, err
+	}
 	made := r.begin(v, in.Description, tagged["snapshot"])
 	it := snapshot{made}.item()
 	r.service.background(0, func(ctx context.Context) { r.service.read(ctx, r.name, made.Id, v.Id) })
@@ -206,6 +209,9 @@ func (r *region) createSnapshots(c *api.Call, in *createSnapshotsInput) (*create
 	}
 	if len(volumes) == 0 {
 		return nil, fail("InvalidParameterCombination", "No volumes of instance '%s' are left to take snapshots of", i.Id)
+	}
+	if err := r.roomForSnapshots(len(volumes)); err != nil {
+		return nil, err
 	}
 	out := &createSnapshotsOutput{}
 	for n, v := range volumes {

@@ -11,7 +11,11 @@ import (
 func (r Rule) Err(service, operation string) error {
 	switch r.Kind {
 	case Throttle:
-		return Throttled(service, operation)
+		by := ByAccount
+		if operation == "PutSnapshotBlock" || operation == "GetSnapshotBlock" {
+			by = ByResource
+		}
+		return Throttled(service, by)
 	case Error:
 		return internal(service)
 	case Contention: // https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_StartInstanceRefresh.html
@@ -22,20 +26,26 @@ func (r Rule) Err(service, operation string) error {
 	return nil
 }
 
+// Throttling is the reason that EBS direct gives with its throttling error; the
+// other services give none.
+type Throttling string
+
+// The reasons.
+const (
+	ByAccount  Throttling = "ACCOUNT_THROTTLED"
+	ByResource Throttling = "RESOURCE_LEVEL_THROTTLE"
+)
+
 // Throttled is how a service says that it is called too often:
 // https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html, the
 // models of EBS direct, and
 // https://docs.aws.amazon.com/autoscaling/ec2/APIReference/CommonErrors.html.
-func Throttled(service, operation string) error {
+func Throttled(service string, by Throttling) error {
 	switch service {
 	case "ec2":
 		return wire.Errorf("RequestLimitExceeded", "Request limit exceeded.").With(http.StatusServiceUnavailable)
 	case "ebs":
-		reason := "ACCOUNT_THROTTLED"
-		if operation == "PutSnapshotBlock" || operation == "GetSnapshotBlock" {
-			reason = "RESOURCE_LEVEL_THROTTLE"
-		}
-		return wire.Errorf("RequestThrottledException", "The number of API requests has exceeded the maximum allowed API request throttling limit.").Because(reason)
+		return wire.Errorf("RequestThrottledException", "The number of API requests has exceeded the maximum allowed API request throttling limit.").Because(string(by))
 	case "ssm":
 		return wire.Errorf("ThrottlingException", "Rate exceeded")
 	}

@@ -27,7 +27,7 @@ func (p ec2) Parse(r *http.Request) (*Request, error) {
 		return nil, Errorf("InvalidParameterValue", "Value (%s) for parameter DryRun is invalid. Must be true or false.", form.Get("DryRun"))
 	}
 	form.Del("DryRun")
-	return &Request{Protocol: p, Operation: form.Get("Action"), DryRun: dryRun, decode: func(in any) error {
+	return &Request{Protocol: p, Operation: form.Get("Action"), Parameters: form, DryRun: dryRun, decode: func(in any) error {
 		tree, err := formTree(form, "")
 		if err == nil {
 			err = decodeStruct(reflect.ValueOf(in).Elem(), tree, "")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 )
 
 // Protocol is one of AWS's protocols as one service speaks it.
@@ -31,7 +32,11 @@ type Request struct {
 	Protocol  Protocol // in which it was made, and is to be answered
 	Operation string
 	DryRun    bool // only EC2 has it
-	decode    func(in any) error
+
+	// Parameters are those of the query, of EC2 alone.
+	Parameters url.Values
+
+	decode func(in any) error
 }
 
 // Decode fills the struct that in points to with the request's parameters.
