@@ -117,7 +117,25 @@ func bench(ctx context.Context, builds int) (err error) {
 			return err
 		}
 	}
+	if err := crowdedFigures(ctx, dir, stage, &all); err != nil {
+		return err
+	}
 	all.print()
+	return nil
+}
+
+// crowdedFigures measures a large group on a stage of its own.
+func crowdedFigures(ctx context.Context, dir string, stage *rehearsal.Stage, all *figures) error {
+	apart, err := rehearsal.NewStage(filepath.Join(dir, "crowd"), stage.Plugin, stage.PackerBinary)
+	if err != nil {
+		return err
+	}
+	took, memory, err := crowded(ctx, apart)
+	if err != nil {
+		return err
+	}
+	all.add("refresh_10000", "s", took.Seconds())
+	all.add("refresh_10000_memory", "MiB", memory)
 	return nil
 }
 

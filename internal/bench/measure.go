@@ -210,20 +210,27 @@ func pluginMemory(sandbox int) float64 {
 	}
 	for _, process := range processes {
 		executable, err := os.Readlink(filepath.Join(process, "exe"))
-		if err != nil || !strings.Contains(filepath.Base(executable), "packer-plugin-immutable") || filepath.Base(process) == strconv.Itoa(sandbox) {
-			continue
-		}
-		status, err := os.ReadFile(filepath.Join(process, "status"))
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(status)) {
-			if words := strings.Fields(line); len(words) == 3 && words[0] == "VmHWM:" {
-				if kib, err := strconv.ParseFloat(words[1], 64); err == nil {
-					most = max(most, kib/1024)
-				}
-			}
+		pid, _ := strconv.Atoi(filepath.Base(process))
+		if err == nil && strings.Contains(filepath.Base(executable), "packer-plugin-immutable") && pid != sandbox {
+			most = max(most, residentMemory(pid))
 		}
 	}
 	return most
+}
+
+// residentMemory is the high-water mark of a process's resident memory in MiB,
+// 0 when there is no such process.
+func residentMemory(pid int) float64 {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(status)) {
+		if words := strings.Fields(line); len(words) == 3 && words[0] == "VmHWM:" {
+			if kib, err := strconv.ParseFloat(words[1], 64); err == nil {
+				return kib / 1024
+			}
+		}
+	}
+	return 0
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime/debug"
 	"strings"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox"
@@ -28,12 +29,18 @@ type sandboxFlags struct {
 	policies                            policy.Set
 }
 
+// garbage is how much memory may be garbage, in percent of what is in use: half
+// of what Go does by itself. The sandbox shares its machine with what it is there
+// to test, and has time.
+const garbage = 50
+
 // Sandbox serves a local AWS until ctx ends.
 func Sandbox(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags, code := parseSandboxFlags(args, stderr)
 	if flags == nil {
 		return code
 	}
+	debug.SetGCPercent(garbage)
 	if err := flags.run(ctx, stdout, stderr); err != nil {
 		fmt.Fprintf(stderr, "sandbox: %v\n", err)
 		return 1
