@@ -116,15 +116,16 @@ func (c *Call) guarded(protocol wire.Protocol, handle func() error) (err error) 
 
 // noted sees to it, at the end of a handler, that it has noted its resources.
 // One that only reads need not where IAM knows none: it is early enough then to
-// refuse it at its end.
+// refuse it at its end. One that fails may have found none; whoever may do it to
+// nothing at all isn't told more than that.
 func (c *Call) noted(readsOnly bool, err error) error {
 	switch {
 	case len(c.Actions) == 0 || len(c.Actions[0].Resources) > 0:
-		return err
+	case err != nil:
+		c.require(c.Actions[0].Name, "")
 	case readsOnly:
 		c.require(c.Actions[0].Name, anything)
-		return err
-	case err == nil:
+	default:
 		return fmt.Errorf("%s has not noted what it was done to", c.Actions[0].Name)
 	}
 	return err

@@ -1,8 +1,6 @@
 package autoscaling
 
 import (
-	"fmt"
-
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/autoscaling/group"
 )
@@ -146,15 +144,8 @@ func (r *region) template(c *api.Call, in launchTemplateSpecification, instanceT
 	}
 	// A caller must be permitted to run what the group will run
 	// (https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html).
-	c.Needs("ec2:RunInstances")
-	for _, kind := range t.Tagged {
-		c.Needs("ec2:CreateTags", fmt.Sprintf("arn:aws:ec2:%s:%s:%s/*", c.Region, c.Account, kind))
-	}
-	if t.HasProfile {
-		c.Needs("iam:PassRole")
-	}
-	if t.FromSSM {
-		c.Needs("ssm:GetParameters")
+	for _, needed := range t.Permissions {
+		c.Needs(needed.Name, needed.Resources...)
 	}
 	ref.ID, ref.Name = t.ID, t.Name
 	if ref.Version == "" {

@@ -58,7 +58,7 @@ func refOf(ref group.TemplateRef) ec2.TemplateRef {
 func templateOf(t ec2.Template) group.Template {
 	return group.Template{
 		ID: t.ID, Name: t.Name, Version: t.Version, InstanceType: t.InstanceType,
-		FromSSM: t.FromSSM, Tagged: t.Tagged, HasProfile: t.HasProfile,
+		FromSSM: t.FromSSM, Permissions: t.Permissions,
 	}
 }
 

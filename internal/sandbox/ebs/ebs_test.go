@@ -21,6 +21,7 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/block"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/door"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/door/doortest"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/ebs"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
@@ -562,6 +563,40 @@ func TestEncryption(t *testing.T) {
 	f.invalid(err, types.ValidationExceptionReasonInvalidParameterValue)
 	_, err = f.StartSnapshot(t.Context(), &awsebs.StartSnapshotInput{VolumeSize: aws.Int64(1), ParentSnapshotId: &plain})
 	f.invalid(err, types.ValidationExceptionReasonInvalidDependencyRequest)
+}
+
+func TestWhatTheKeyMustPermit(t *testing.T) {
+	books, clock, notes := doortest.Books(t), doortest.Clock(t), &doortest.Notes{}
+	store, err := storage.Open(books)
+	if err != nil {
+		t.Fatal(err)
+	}
+	service, err := ebs.New(books, clock, store, &account{byDefault: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := awsebs.NewFromConfig(doortest.Config(doortest.ServerOf(t, door.Config{Books: books, Clock: clock, Guard: notes, Services: []*api.Service{service.API()}})))
+	for key, want := range map[string][]string{
+		"": {"ebs:StartSnapshot arn:aws:ec2:eu-west-1::snapshot/*"},
+		"arn:aws:kms:eu-west-1:123456789012:key/own": {
+			"ebs:StartSnapshot arn:aws:ec2:eu-west-1::snapshot/*",
+			"kms:CreateGrant arn:aws:kms:eu-west-1:123456789012:key/own",
+			"kms:Decrypt arn:aws:kms:eu-west-1:123456789012:key/own",
+			"kms:DescribeKey arn:aws:kms:eu-west-1:123456789012:key/own",
+			"kms:GenerateDataKeyWithoutPlaintext arn:aws:kms:eu-west-1:123456789012:key/own",
+		},
+	} {
+		in := &awsebs.StartSnapshotInput{VolumeSize: aws.Int64(1), Encrypted: aws.Bool(true)}
+		if key != "" {
+			in.KmsKeyArn = &key
+		}
+		if _, err := client.StartSnapshot(t.Context(), in); err != nil {
+			t.Fatal(err)
+		}
+		if got := notes.Take(); !slices.Equal(got, want) {
+			t.Errorf("with the key %q it notes %q, want %q", key, got, want)
+		}
+	}
 }
 
 func TestASnapshotThatNobodyCompletesFails(t *testing.T) {

@@ -32,7 +32,7 @@ func (s *Service) getSnapshotBlock(_ context.Context, c *api.Call, in *getSnapsh
 		return nil, err
 	}
 	if snapshot.Encrypted {
-		c.Needs("kms:Decrypt", snapshot.KmsKeyId)
+		s.noteKey(c, snapshot.KmsKeyId, "Decrypt")
 	}
 	if err := checkIndex(snapshot, in.BlockIndex); err != nil {
 		return nil, err

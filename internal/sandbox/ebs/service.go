@@ -138,6 +138,18 @@ func (s *Service) pending(c *api.Call, id string) (*storage.Snapshot, error) {
 	return snapshot, nil
 }
 
+// noteKey notes what the caller must be permitted on a key. Of AWS's own key of
+// EBS it is nothing, because its key policy permits everybody in the account to
+// use it (https://docs.aws.amazon.com/ebs/latest/userguide/ebsapi-permissions.html).
+func (s *Service) noteKey(c *api.Call, key string, actions ...string) {
+	if _, own := s.account.EncryptionByDefault(c.Region); key == own {
+		return
+	}
+	for _, action := range actions {
+		c.Needs("kms:"+action, key)
+	}
+}
+
 // blocksOf is how many blocks a volume of so many GiB has.
 func blocksOf(sizeGiB int) int { return sizeGiB * (1 << 30 / block.Size) }
 

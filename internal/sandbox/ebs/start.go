@@ -227,6 +227,7 @@ func (s *Service) encrypt(c *api.Call, snapshot *storage.Snapshot, in *startSnap
 	if in.KmsKeyArn != "" {
 		key = in.KmsKeyArn
 	}
+	s.noteKey(c, key, "CreateGrant", "Decrypt", "DescribeKey", "GenerateDataKeyWithoutPlaintext")
 	if !s.account.KeyAccessible(c.Region, key) {
 		return invalid(invalidKey, "The key '%s' does not exist, is of another region, or can't be used by this account", key)
 	}
@@ -246,6 +247,9 @@ func (s *Service) inherit(c *api.Call, snapshot *storage.Snapshot, parentID stri
 		return nil, invalid(invalidSize, "VolumeSize %d GiB is less than the %d GiB of the parent '%s'", snapshot.VolumeSize, parent.VolumeSize, parentID)
 	case byDefault && !parent.Encrypted:
 		return nil, invalid(invalidDependency, "The parent '%s' is not encrypted, but the account has encryption by default; copy the parent encrypted first", parentID)
+	}
+	if parent.Encrypted {
+		s.noteKey(c, parent.KmsKeyId, "CreateGrant", "Decrypt", "DescribeKey", "GenerateDataKeyWithoutPlaintext")
 	}
 	snapshot.Lineage = parent.Lineage
 	snapshot.Encrypted, snapshot.KmsKeyId, snapshot.Noise = parent.Encrypted, parent.KmsKeyId, parent.Noise

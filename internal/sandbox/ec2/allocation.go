@@ -37,8 +37,7 @@ func (a *allocation) permissions(c *api.Call, pools []*fleetPool, lifecycle stri
 	a.region.tagOnCreate(c, a.tags)
 	for _, pool := range pools {
 		if p, err := a.region.plan(a.order(pool, lifecycle, 0)); err == nil {
-			c.Needs("ec2:RunInstances", a.region.uses(p)...)
-			a.region.needs(c, p)
+			needs(c, a.region.launching(p))
 		}
 	}
 }

@@ -44,6 +44,9 @@ func (r *region) copyImage(c *api.Call, in *copyImageInput) (*copyImageOutput, e
 		if err := r.nameTaken(in.Name); err != nil {
 			return nil, err
 		}
+		if err := r.noteCopying(c, from, original, in); err != nil {
+			return nil, err
+		}
 		if err := cmp.Or(r.roomForSnapshots(len(original.snapshots())), r.roomForImageCopy()); err != nil {
 			return nil, err
 		}
@@ -59,6 +62,21 @@ func (r *region) copyImage(c *api.Call, in *copyImageInput) (*copyImageOutput, e
 		})
 		return &copyImageOutput{made.Id}, nil
 	})
+}
+
+// noteCopying notes what the caller must be permitted on the keys of the snapshots.
+func (r *region) noteCopying(c *api.Call, from *region, original *image, in *copyImageInput) error {
+	how := copying{encrypted: in.Encrypted, kmsKeyID: in.KmsKeyId}
+	sources, err := r.copyable(from, original, how)
+	if err != nil {
+		return err
+	}
+	for _, id := range original.snapshots() {
+		if err := r.noteKeys(c, sources[id], from, how); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // copyOf begins a copy of an image with all its snapshots. Launch permissions

@@ -46,6 +46,17 @@ func (r *region) encryption(s snapshot, how copying) (encrypted bool, key string
 	return true, r.key(how.kmsKeyID), nil
 }
 
+// noteKeys notes what the caller must be permitted on the keys of a snapshot and
+// of its copy.
+func (r *region) noteKeys(c *api.Call, s snapshot, from *region, how copying) error {
+	_, key, err := r.encryption(s, how)
+	if err != nil {
+		return err
+	}
+	needs(c, r.encrypting(key, from, s))
+	return nil
+}
+
 // copySnapshotOf begins a copy in this region of a snapshot of another, or the same.
 func (r *region) copySnapshotOf(s snapshot, from *region, how copying) (*storage.Snapshot, error) {
 	encrypted, key, err := r.encryption(s, how)
@@ -120,10 +131,14 @@ func (r *region) copySnapshot(c *api.Call, in *copySnapshotInput) (*copySnapshot
 	if found.Encrypted && in.PresignedUrl == "" {
 		return nil, missing("PresignedUrl")
 	}
+	how := copying{in.Description, in.Encrypted, in.KmsKeyId, tagged["snapshot"]}
+	if err := r.noteKeys(c, found, from, how); err != nil {
+		return nil, err
+	}
 	if err := cmp.Or(r.roomForSnapshots(1), r.roomForSnapshotCopy()); err != nil {
 		return nil, err
 	}
-	made, err := r.copySnapshotOf(found, from, copying{in.Description, in.Encrypted, in.KmsKeyId, tagged["snapshot"]})
+	made, err := r.copySnapshotOf(found, from, how)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/netip"
 	"time"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
 )
 
 // Fleet is what EC2 Auto Scaling asks of EC2 in one region, in process. All but
@@ -52,8 +54,7 @@ type Template struct {
 	ImageID      string // resolved, also where the template names an SSM parameter
 	FromSSM      bool   // the template names its image by resolve:ssm
 	InstanceType string
-	Tagged       []string // the kinds of resources that the template tags
-	HasProfile   bool     // the template gives its instances a profile
+	Permissions  []api.Action // of who uses the template; only Fleet.Template gives them
 }
 
 // LaunchOrder says what Launch is to run.
@@ -136,10 +137,13 @@ func (f fleet) Template(ref TemplateRef, instanceType string) (Template, error) 
 		return Template{}, err
 	}
 	// No instance is asked for: whether there is room is asked at a launch.
-	if _, err := r.plan(o); err != nil {
+	p, err := r.plan(o)
+	if err != nil {
 		return Template{}, err
 	}
-	return *o.template, nil
+	found := *o.template
+	found.Permissions = r.launching(p)
+	return found, nil
 }
 
 func (f fleet) Launch(_ context.Context, wanted LaunchOrder) ([]Member, error) {

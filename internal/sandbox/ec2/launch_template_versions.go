@@ -91,6 +91,7 @@ func (r *region) createLaunchTemplateVersion(c *api.Call, in *createLaunchTempla
 		}
 		if in.ResolveAlias && data.ImageId != "" {
 			// Before anything changes.
+			r.noteParameter(c, data.ImageId)
 			if _, _, err := r.imageID(data.ImageId); err != nil {
 				return nil, err
 			}
@@ -149,7 +150,7 @@ var launchTemplateVersionFilters = filterable[placedVersion]{values: map[string]
 	"is-default-version":   func(v placedVersion) []string { return truth(v.DefaultVersion) },
 }}
 
-func (r *region) describeLaunchTemplateVersions(_ *api.Call, in *describeLaunchTemplateVersionsInput) (*describeLaunchTemplateVersionsOutput, error) {
+func (r *region) describeLaunchTemplateVersions(c *api.Call, in *describeLaunchTemplateVersionsInput) (*describeLaunchTemplateVersionsOutput, error) {
 	if err := in.atMost(maxTemplatePage); err != nil {
 		return nil, err
 	}
@@ -172,6 +173,9 @@ func (r *region) describeLaunchTemplateVersions(_ *api.Call, in *describeLaunchT
 	}
 	out := &describeLaunchTemplateVersionsOutput{NextToken: next}
 	for _, v := range placed {
+		if in.ResolveAlias {
+			r.noteParameter(c, v.LaunchTemplateData.ImageId)
+		}
 		item, err := r.resolved(v.launchTemplateVersionItem, in.ResolveAlias)
 		if err != nil {
 			return nil, err

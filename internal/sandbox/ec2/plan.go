@@ -3,6 +3,7 @@ package ec2
 import (
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // plan is an order in which everything named has been found.
@@ -13,9 +14,11 @@ type plan struct {
 	subnet  *subnet
 	groups  []string
 	devices []plannedDevice
-	tagged  map[string]tags
-	options metadataOptions
-	short   error // why there are fewer instances than were asked for, if so
+	// parameter is the SSM parameter that names the image, if one does.
+	parameter string
+	tagged    map[string]tags
+	options   metadataOptions
+	short     error // why there are fewer instances than were asked for, if so
 }
 
 type plannedDevice struct {
@@ -49,6 +52,9 @@ func (r *region) plan(o order) (*plan, error) {
 	}
 	if p.image, p.kind, err = r.imageAndType(&p.data, p.template); err != nil {
 		return nil, err
+	}
+	if name, is := strings.CutPrefix(o.data.ImageId, parameterScheme); is {
+		p.parameter = name
 	}
 	candidates, err := r.planNetwork(p)
 	if err != nil {
@@ -136,10 +142,6 @@ func (r *region) imageAndType(data *launchData, template *Template) (*image, *in
 	data.ImageId = id
 	if template != nil {
 		template.ImageID, template.FromSSM, template.InstanceType = id, byParameter, data.InstanceType
-		template.HasProfile = data.IamInstanceProfile != nil
-		for _, specification := range data.TagSpecifications {
-			template.Tagged = append(template.Tagged, specification.ResourceType)
-		}
 	}
 	return found, kind, nil
 }

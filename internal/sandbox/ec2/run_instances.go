@@ -53,8 +53,7 @@ func (r *region) runInstances(c *api.Call, in *runInstancesInput) (*reservationI
 		if err != nil {
 			return nil, err
 		}
-		c.On(r.uses(planned)...)
-		r.needs(c, planned)
+		needs(c, r.launching(planned))
 		var items []instanceItem
 		for _, i := range r.run(planned) {
 			items = append(items, r.instanceItem(i))
@@ -101,34 +100,6 @@ func (o *order) from(t *launchTemplate, v *launchTemplateVersion) {
 	extra := tags{"aws:ec2launchtemplate:id": t.Id, "aws:ec2launchtemplate:version": strconv.FormatInt(v.Number, 10)}
 	maps.Copy(extra, o.extra)
 	o.extra = extra
-}
-
-// uses lists what RunInstances is done to
-// (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ExamplePolicies_EC2.html#iam-example-runinstances).
-func (r *region) uses(p *plan) []string {
-	all := []string{r.arn("image", p.image.Id), r.arn("instance", "*"), r.arn("network-interface", "*"), r.arn("subnet", p.subnet.Id), r.arn("volume", "*")}
-	for _, id := range p.groups {
-		all = append(all, r.arn("security-group", id))
-	}
-	if p.data.KeyName != "" {
-		all = append(all, r.arn("key-pair", p.data.KeyName))
-	}
-	if p.template != nil {
-		all = append(all, r.arn("launch-template", p.template.ID))
-	}
-	if p.data.lifecycle() == spotLifecycle {
-		all = append(all, r.arn("spot-instances-request", "*"))
-	}
-	return all
-}
-
-// needs says what else the caller must be permitted: to give the instances
-// their profile's role and their tags.
-func (r *region) needs(c *api.Call, p *plan) {
-	if p.data.IamInstanceProfile != nil {
-		c.Needs("iam:PassRole")
-	}
-	r.tagOnCreate(c, p.tagged)
 }
 
 // run carries a plan out. It cannot fail any more.

@@ -301,8 +301,4 @@ func (r *region) describeTags(_ *api.Call, in *describeTagsInput) (*describeTags
 
 // tagOnCreate notes that the caller of an operation that creates must also be
 // permitted to tag what it creates, where it does.
-func (r *region) tagOnCreate(c *api.Call, byType map[string]tags) {
-	for _, kind := range slices.Sorted(maps.Keys(byType)) {
-		c.Needs("ec2:CreateTags", r.arn(kind, "*"))
-	}
-}
+func (r *region) tagOnCreate(c *api.Call, byType map[string]tags) { needs(c, r.tagging(byType)) }

@@ -342,6 +342,7 @@ func (r *region) createVolume(c *api.Call, in *createVolumeInput) (*volumeItem, 
 		if err != nil {
 			return nil, err
 		}
+		needs(c, r.encrypting(spec.KmsKeyId, r, snapshot{r.service.store.In(r.name).Snapshots[in.SnapshotId]}))
 		v := r.newVolume(spec, in.SnapshotId, in.AvailabilityZone, tagged["volume"])
 		it := v.item()
 		r.service.background(attachTime, func(ctx context.Context) { r.service.finishVolume(ctx, r.name, v.Id) })

@@ -1,6 +1,7 @@
 package ssm
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -27,11 +28,10 @@ type parameterOutput struct {
 // output shows a version. The value of a SecureString is shown only to whom
 // asks for decryption, and needs the permission for it.
 func (p *parameter) output(c *api.Call, v version, decrypt bool) parameterOutput {
-	c.On(p.arn(c.Region))
 	value := v.Value
 	if p.Type == secureString {
 		if decrypt {
-			c.Needs("kms:Decrypt", p.key(c.Region))
+			p.noteKey(c, "kms:Decrypt")
 		} else {
 			sum := sha256.Sum256([]byte(value))
 			value = base64.StdEncoding.EncodeToString(sum[:])
@@ -43,16 +43,23 @@ func (p *parameter) output(c *api.Call, v version, decrypt bool) parameterOutput
 	}
 }
 
-// key is the ARN of the key of a SecureString.
-func (p *parameter) key(region string) string {
-	if strings.HasPrefix(p.KeyId, "arn:") {
-		return p.KeyId
+// noteKey notes what the caller must be permitted on the key of a SecureString.
+// Of AWS's own key of Systems Manager it is nothing: its key policy permits
+// everybody in the account to use it
+// (https://docs.aws.amazon.com/systems-manager/latest/userguide/secure-string-parameter-kms-encryption.html).
+func (p *parameter) noteKey(c *api.Call, action string) {
+	if p.Type != secureString || p.KeyId == defaultKey {
+		return
 	}
-	resource := p.KeyId
-	if !strings.HasPrefix(resource, "alias/") {
-		resource = "key/" + resource
+	arn := p.KeyId
+	if !strings.HasPrefix(arn, "arn:") {
+		arn = "arn:aws:kms:" + c.Region + ":" + c.Account + ":key/" + p.KeyId
 	}
-	return "arn:aws:kms:" + region + ":" + api.Account + ":" + resource
+	if before, _, alias := strings.Cut(p.KeyId, "alias/"); alias {
+		// IAM knows keys, and not which key an alias stands for.
+		arn = cmp.Or(before, "arn:aws:kms:"+c.Region+":"+c.Account+":") + "key/*"
+	}
+	c.Needs(action, arn)
 }
 
 type getParameterInput struct {
@@ -67,6 +74,7 @@ func (s *Service) getParameter(_ context.Context, c *api.Call, in *getParameterI
 	if err != nil {
 		return nil, err
 	}
+	c.On(p.arn(c.Region))
 	out := p.output(c, v, in.WithDecryption)
 	if _, selector := splitSelector(in.Name); selector != "" {
 		out.Selector = ":" + selector
@@ -102,6 +110,7 @@ func (s *Service) getParameters(_ context.Context, c *api.Call, in *getParameter
 			out.InvalidParameters = append(out.InvalidParameters, name)
 			continue
 		}
+		c.On(p.arn(c.Region))
 		out.Parameters = append(out.Parameters, p.output(c, v, in.WithDecryption))
 	}
 	return out, nil
@@ -124,6 +133,7 @@ func (s *Service) getParametersByPath(_ context.Context, c *api.Call, in *getPar
 	if !strings.HasPrefix(in.Path, "/") {
 		return nil, invalid("The parameter path must begin with a slash: %s", in.Path)
 	}
+	c.On(c.ARN("parameter" + cmp.Or(strings.TrimSuffix(in.Path, "/"), "/")))
 	below := strings.TrimSuffix(in.Path, "/") + "/"
 	found, next, err := cutPage(s.named(c.Region, func(p *parameter) bool {
 		rest, ok := strings.CutPrefix(p.Name, below)

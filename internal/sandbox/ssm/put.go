@@ -58,6 +58,7 @@ func (s *Service) putParameter(_ context.Context, c *api.Call, in *putParameterI
 	if err := in.check(before, after); err != nil {
 		return nil, err
 	}
+	after.noteKey(c, map[string]string{standard: "kms:Encrypt", advanced: "kms:GenerateDataKey"}[after.Tier])
 	after.User = "arn:aws:iam::" + c.Account + ":user/" + c.Principal
 	after.add(in.Value, c.Now)
 	parameters[in.Name] = after

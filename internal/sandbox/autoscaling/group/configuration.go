@@ -1,6 +1,10 @@
 package group
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+)
 
 // TemplateRef names a launch template version as its user wrote it.
 type TemplateRef struct {
@@ -22,8 +26,7 @@ type Template struct {
 	InstanceType string `json:",omitempty"`
 	FromSSM      bool   `json:",omitempty"` // its image is a Systems Manager parameter
 
-	Tagged     []string `json:",omitempty"` // the kinds of resources that it tags
-	HasProfile bool     `json:",omitempty"` // its instances have an instance profile
+	Permissions []api.Action `json:"-"` // of who gives it to a group
 }
 
 // Configuration is what a group launches from: exactly one of the three.
