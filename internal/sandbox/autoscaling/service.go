@@ -139,7 +139,7 @@ func (s *Service) in(name string) *region {
 func (s *Service) pace() group.Pace {
 	const least = time.Second
 	return group.Pace{
-		Begin:    s.clock.Transition(5 * time.Second),
+		Begin:    s.clock.Transition(clock.Refresh),
 		Poll:     max(least, s.clock.Interval(10*time.Second)),
 		Check:    max(least, s.clock.Interval(time.Minute)),
 		Retry:    max(least/10, s.clock.Interval(15*time.Second)),

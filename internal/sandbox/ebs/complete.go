@@ -5,14 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"net/http"
-	"time"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/storage"
 )
-
-// completing is how long AWS usually takes until a snapshot is completed.
-const completing = 30 * time.Second
 
 type completeSnapshotInput struct {
 	SnapshotId                string `path:"SnapshotId"`
@@ -68,7 +65,7 @@ func (in *completeSnapshotInput) verify(snapshot *storage.Snapshot, written []in
 // completeLater completes a sealed snapshot when its time has come. The books
 // must be held.
 func (s *Service) completeLater(region string, snapshot *storage.Snapshot) {
-	s.clock.After(s.clock.Transition(completing), func() {
+	s.clock.After(s.clock.Transition(clock.DirectSnapshot), func() {
 		s.books.Do(func() {
 			if s.known(region, snapshot) && snapshot.State == storage.Pending {
 				// A failure is shown by the snapshot's own state.

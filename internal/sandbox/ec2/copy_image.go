@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
 )
 
 type copyImageInput struct {
@@ -54,7 +55,7 @@ func (r *region) copyImage(c *api.Call, in *copyImageInput) (*copyImageOutput, e
 		if err != nil {
 			return nil, err
 		}
-		r.service.takes(copyTime, r, func(r *region) {
+		r.service.takes(clock.Copy, r, func(r *region) {
 			for _, id := range made.snapshots() {
 				r.completeCopy(id)
 			}

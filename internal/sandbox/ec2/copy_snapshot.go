@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/storage"
 )
 
@@ -145,7 +146,7 @@ func (r *region) copySnapshot(c *api.Call, in *copySnapshotInput) (*copySnapshot
 	if in.PresignedUrl != "" && !in.presignedFor(r.name) {
 		made.Doom = "The presigned URL is not valid for this copy"
 	}
-	r.service.takes(copyTime, r, func(r *region) { r.completeCopy(made.Id) })
+	r.service.takes(clock.Copy, r, func(r *region) { r.completeCopy(made.Id) })
 	return &copySnapshotOutput{made.Id, tags(made.Tags).wire()}, nil
 }
 

@@ -8,11 +8,9 @@ import (
 	"time"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/storage"
 )
-
-// snapshotTime is how long AWS takes for a small snapshot, typically.
-const snapshotTime = 90 * time.Second
 
 // begin adds a pending snapshot of a volume.
 func (r *region) begin(v *volume, description string, with tags) *storage.Snapshot {
@@ -37,7 +35,7 @@ func (s *Service) read(ctx context.Context, regionName, snapshotID, volumeID str
 				r.removeVolume(v)
 			}
 		}
-		s.takes(snapshotTime, r, func(r *region) { r.completeSnapshot(snapshotID, blocks, err) })
+		s.takes(clock.Snapshot, r, func(r *region) { r.completeSnapshot(snapshotID, blocks, err) })
 	})
 }
 

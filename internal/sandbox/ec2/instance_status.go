@@ -3,9 +3,9 @@ package ec2
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
 )
 
 // instanceStatusItem is the outcome of the status checks of an instance.
@@ -58,14 +58,11 @@ func (s statusSummary) reachability() []string {
 	return values
 }
 
-// checkTime is how long the status checks of an instance take, typically.
-const checkTime = 2 * time.Minute
-
 func (r *region) statusItem(i *instance) instanceStatusItem {
 	summary := statusSummary{Status: "not-applicable"}
 	if i.State == Running {
 		summary = statusSummary{[]statusDetail{{"reachability", "initializing"}}, "initializing"}
-		if r.now().Sub(i.Ready) >= r.service.clock.Transition(checkTime) {
+		if r.now().Sub(i.Ready) >= r.service.clock.Transition(clock.StatusChecks) {
 			summary = statusSummary{[]statusDetail{{"reachability", "passed"}}, "ok"}
 		}
 	}

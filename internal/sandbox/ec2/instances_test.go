@@ -98,7 +98,7 @@ func TestTransitionsTakeTheirTimeAndTheTerminatedAreForgotten(t *testing.T) {
 			}
 		}
 		expect(Pending)
-		time.Sleep(startTime)
+		time.Sleep(clock.Launch)
 		expect(Running)
 		books.Do(func() {
 			if err := fleet.Terminate(t.Context(), id); err != nil {
@@ -106,7 +106,7 @@ func TestTransitionsTakeTheirTimeAndTheTerminatedAreForgotten(t *testing.T) {
 			}
 		})
 		expect(ShuttingDown)
-		time.Sleep(terminateTime)
+		time.Sleep(clock.Terminate)
 		expect(Terminated)
 		time.Sleep(rememberTime - time.Second)
 		expect(Terminated)

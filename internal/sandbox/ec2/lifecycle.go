@@ -8,15 +8,11 @@ import (
 	"time"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
 )
 
-// The times that AWS takes for the steps of an instance's life, typically.
-const (
-	startTime     = 15 * time.Second
-	stopTime      = 30 * time.Second
-	terminateTime = 35 * time.Second
-	rememberTime  = time.Hour // from which on a terminated instance is not shown
-)
+// rememberTime is how long a terminated instance is shown.
+const rememberTime = time.Hour
 
 // become puts an instance into a state and tells who has subscribed.
 func (r *region) become(i *instance, state InstanceState, why *stateReason, transition string) {
@@ -176,7 +172,7 @@ func (r *region) stopInstances(c *api.Call, in *stopInstancesInput) (*stateChang
 	}, func(i *instance) {
 		if i.State == Running {
 			r.become(i, Stopping, byUser, r.initiated("User"))
-			r.service.runs.end(r, i, stopTime, in.Force || in.SkipOsShutdown)
+			r.service.runs.end(r, i, clock.Stop, in.Force || in.SkipOsShutdown)
 		}
 	})
 }
@@ -266,7 +262,7 @@ func (r *region) terminate(i *instance, hard bool) {
 		return
 	}
 	r.become(i, ShuttingDown, byUser, r.initiated("User"))
-	r.service.runs.end(r, i, terminateTime, hard)
+	r.service.runs.end(r, i, clock.Terminate, hard)
 }
 
 // ended follows the end of a machine that was asked to end.

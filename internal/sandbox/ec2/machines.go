@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/machine"
 )
 
@@ -44,7 +45,7 @@ func newMachines(s *Service, host machine.Host) *machines {
 // begin starts a pending instance.
 func (m *machines) begin(r *region, i *instance) {
 	if !m.service.real {
-		m.service.later(m.service.clock.Transition(startTime), r, func(r *region) {
+		m.service.later(m.service.clock.Transition(clock.Launch), r, func(r *region) {
 			if i.State == Pending {
 				r.started(i)
 			}
@@ -53,7 +54,7 @@ func (m *machines) begin(r *region, i *instance) {
 	}
 	one := &run{}
 	m.running[i.Id] = one
-	m.service.background(startTime, func(ctx context.Context) { m.start(ctx, r.name, i.Id, one) })
+	m.service.background(clock.Launch, func(ctx context.Context) { m.start(ctx, r.name, i.Id, one) })
 }
 
 // start launches the machine of a pending instance. The books must not be held.

@@ -3,10 +3,10 @@ package ec2
 import (
 	"encoding/base64"
 	"slices"
-	"time"
 	"unicode/utf8"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
 )
 
 // registerImageInput lacks what images with instance store and kernels of
@@ -29,12 +29,6 @@ type registerImageInput struct {
 }
 
 type registerImageOutput struct{ ImageId string }
-
-// The times that AWS takes to make an image, typically.
-const (
-	registerTime = 3 * time.Second
-	copyTime     = 4 * time.Minute
-)
 
 func (r *region) registerImage(c *api.Call, in *registerImageInput) (*registerImageOutput, error) {
 	if err := in.check(); err != nil {
@@ -60,7 +54,7 @@ func (r *region) registerImage(c *api.Call, in *registerImageInput) (*registerIm
 		SriovNetSupport: in.SriovNetSupport, TpmSupport: in.TpmSupport, UefiData: in.UefiData, State: imagePending,
 	}
 	r.Images[made.Id] = made
-	r.service.takes(registerTime, r, func(r *region) { r.imageDone(made.Id) })
+	r.service.takes(clock.Register, r, func(r *region) { r.imageDone(made.Id) })
 	return &registerImageOutput{made.Id}, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/storage"
 )
 
@@ -45,9 +46,6 @@ const (
 	volumeDeleted   = "deleted" // not shown; its file is still being read
 	volumeFailed    = "error"
 )
-
-// attachTime is how long AWS takes to make or attach a volume, typically.
-const attachTime = 3 * time.Second
 
 func (r *region) volume(id string) (*volume, error) {
 	if err := wellFormed(id, "vol", "InvalidParameterValue"); err != nil {
@@ -345,7 +343,7 @@ func (r *region) createVolume(c *api.Call, in *createVolumeInput) (*volumeItem, 
 		needs(c, r.encrypting(spec.KmsKeyId, r, snapshot{r.service.store.In(r.name).Snapshots[in.SnapshotId]}))
 		v := r.newVolume(spec, in.SnapshotId, in.AvailabilityZone, tagged["volume"])
 		it := v.item()
-		r.service.background(attachTime, func(ctx context.Context) { r.service.finishVolume(ctx, r.name, v.Id) })
+		r.service.background(clock.Volume, func(ctx context.Context) { r.service.finishVolume(ctx, r.name, v.Id) })
 		return &it, nil
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/ec2"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
 )
@@ -99,7 +100,7 @@ func (s *Service) createLoadBalancer(_ context.Context, c *api.Call, in *createL
 	lb := &loadBalancer{
 		ARN: arn, Name: in.Name, Type: kind, Scheme: scheme,
 		Created:        c.Now,
-		Active:         c.Now.Add(s.clock.Transition(90 * time.Second)),
+		Active:         c.Now.Add(s.clock.Transition(clock.LoadBalancer)),
 		Subnets:        places,
 		SecurityGroups: in.SecurityGroups,
 	}
