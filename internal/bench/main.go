@@ -1,6 +1,7 @@
 // Command bench measures, on this machine, what a build with immutable-direct
 // costs, and sets it beside the bare limit in the same run. It prints one line
-// a figure: name, value, unit; each is the median of the builds.
+// a figure: name, value, unit; each is the median of the builds, or of the turns
+// in which something else was measured.
 //
 // It is called by `make bench`, which builds what it needs.
 package main
@@ -26,17 +27,25 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	builds := flag.Int("builds", 5, "how many builds to take the median of")
+	bare := flag.Bool("bare", false, "serve the bare handler that the sandbox is compared with, until the input ends")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := bench(ctx, *builds); err != nil {
+	if err := do(ctx, *bare, *builds); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		return 1
 	}
 	return 0
 }
 
-// figure is one measured quantity; samples come one a build.
+func do(ctx context.Context, bare bool, builds int) error {
+	if bare {
+		return serveBare(ctx)
+	}
+	return bench(ctx, builds)
+}
+
+// figure is one measured quantity; samples come one a build, or one a turn.
 type figure struct {
 	name, unit string
 	samples    []float64
@@ -116,6 +125,9 @@ func bench(ctx context.Context, builds int) (err error) {
 		if err := os.Remove(build.disk); err != nil {
 			return err
 		}
+	}
+	if err := blockFigures(ctx, dir, stage, &all); err != nil {
+		return err
 	}
 	if err := crowdedFigures(ctx, dir, stage, &all); err != nil {
 		return err
