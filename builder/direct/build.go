@@ -12,6 +12,7 @@ import (
 
 	"github.com/immutable-server/packer-plugin-immutable/builder/base"
 	"github.com/immutable-server/packer-plugin-immutable/internal/blocks"
+	"github.com/immutable-server/packer-plugin-immutable/internal/cloud"
 	"github.com/immutable-server/packer-plugin-immutable/internal/ladder"
 )
 
@@ -37,8 +38,9 @@ type build struct {
 	uploaded   int // blocks that AWS has taken
 	snapshot   string
 	ami        string
-	unfinished string       // the AMI of another build that had the name before the bake
-	replaced   *types.Image // the AMI that had the name
+	born       *cloud.Newborn // the AMI
+	unfinished string         // the AMI of another build that had the name before the bake
+	replaced   *types.Image   // the AMI that had the name
 }
 
 // result is the error that the build ended with. It is asked for when what was

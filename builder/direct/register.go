@@ -11,6 +11,7 @@ import (
 
 	"github.com/immutable-server/packer-plugin-immutable/builder/base"
 	"github.com/immutable-server/packer-plugin-immutable/internal/blocks"
+	"github.com/immutable-server/packer-plugin-immutable/internal/cloud"
 	"github.com/immutable-server/packer-plugin-immutable/internal/image"
 )
 
@@ -38,7 +39,7 @@ func (s *stepRegister) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, err := image.Wait(ctx, s.ec2, s.ami); err != nil {
+	if _, err := image.Wait(ctx, s.ec2, s.ami, s.born); err != nil {
 		return err
 	}
 	if err := s.open(ctx); err != nil {
@@ -80,7 +81,7 @@ func (s *stepRegister) makeRoom(ctx context.Context) error {
 	}
 	s.ui.Say("Deregistering " + aws.ToString(old.ImageId) + ", which has the name " + s.config.AmiName + "...")
 	s.replaced = &old
-	return image.Deregister(ctx, s.ec2, aws.ToString(old.ImageId))
+	return image.Deregister(ctx, s.ec2, aws.ToString(old.ImageId), nil)
 }
 
 func (s *stepRegister) register(ctx context.Context) error {
@@ -110,7 +111,8 @@ func (s *stepRegister) register(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.begun.Add("deregister AMI "+s.ami, func(ctx context.Context) error { return image.Deregister(ctx, s.ec2, s.ami) })
+	s.born = cloud.Born()
+	s.begun.Add("deregister AMI "+s.ami, func(ctx context.Context) error { return image.Deregister(ctx, s.ec2, s.ami, s.born) })
 	return nil
 }
 

@@ -52,12 +52,13 @@ func (s *stepUpload) run(ctx context.Context) (err error) {
 	if err := s.scan(ctx, disk, lineage); err != nil {
 		return err
 	}
-	if err := s.upload(ctx, disk, lineage); err != nil {
+	u, err := s.upload(ctx, disk, lineage)
+	if err != nil {
 		return err
 	}
 	defer s.work.Took.Start("complete")()
 	s.ui.Say("Waiting until snapshot " + s.snapshot + " is completed...")
-	return snapshot.Wait(ctx, s.ec2, s.snapshot)
+	return u.Wait(ctx, s.ec2)
 }
 
 // lineage says what the new snapshot is based on.
@@ -107,11 +108,11 @@ func (s *stepUpload) scan(ctx context.Context, disk *os.File, l lineage) (err er
 	return nil
 }
 
-func (s *stepUpload) upload(ctx context.Context, disk *os.File, l lineage) error {
+func (s *stepUpload) upload(ctx context.Context, disk *os.File, l lineage) (*snapshot.Upload, error) {
 	stop := s.work.Took.Start("upload")
 	info, err := disk.Stat()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	u, err := snapshot.Start(ctx, s.ebs, snapshot.Plan{
 		Size:        info.Size(),
@@ -123,23 +124,23 @@ func (s *stepUpload) upload(ctx context.Context, disk *os.File, l lineage) error
 		Token:       uuid.TimeOrderedUUID(),
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.snapshot = u.ID
-	s.begun.Add("delete snapshot "+u.ID, func(ctx context.Context) error { return snapshot.Delete(ctx, s.ec2, u.ID) })
+	s.begun.Add("delete snapshot "+u.ID, func(ctx context.Context) error { return u.Delete(ctx, s.ec2) })
 
 	err = u.Write(ctx, s.ui, disk, s.changed)
 	s.uploaded = int(u.Written.Load())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := u.Complete(ctx, s.changed); err != nil {
-		return err
+		return nil, err
 	}
 	stop()
 	s.ui.Say(fmt.Sprintf("  uploaded %d of %d changed blocks (%.1f MiB) in %.1f s",
 		s.uploaded, len(s.changed), float64(s.uploaded)*blocks.Size/(1<<20), s.work.Took.Of("upload").Seconds()))
-	return nil
+	return u, nil
 }
 
 // description is the AMI's, or says whose snapshot it is.

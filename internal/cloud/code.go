@@ -2,8 +2,11 @@ package cloud
 
 import (
 	"errors"
+	"net/http"
 
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // Code is AWS's code for the error, such as "InvalidAMIName.Duplicate", or ""
@@ -13,4 +16,15 @@ func Code(err error) string {
 		return api.ErrorCode()
 	}
 	return ""
+}
+
+// Refused tells whether err is AWS's answer that the call is at fault. All other
+// errors say nothing of whether an attempt at the call was carried out: when an
+// answer is lost, or the service fails behind it, it may have been.
+func Refused(err error) bool {
+	if response := (*smithyhttp.ResponseError)(nil); errors.As(err, &response) && response.HTTPStatusCode() >= http.StatusInternalServerError {
+		return false
+	}
+	_, throttled := retry.DefaultThrottleErrorCodes[Code(err)]
+	return Code(err) != "" && !throttled
 }

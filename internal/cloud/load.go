@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	smithymiddleware "github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/immutable-server/packer-plugin-immutable/version"
 )
@@ -34,6 +36,12 @@ const (
 
 	product         = "packer-plugin-immutable"
 	defaultAttempts = 10
+
+	// The first calls of a build show that AWS can't be reached, and that
+	// should show soon: they ask for little, and wait less for the answer.
+	firstTimeout  = 10 * time.Second // of one attempt
+	firstAttempts = 5
+	firstPatience = 40 * time.Second // with all attempts
 )
 
 // Load resolves the credentials, proves them with one call of sts
@@ -46,10 +54,12 @@ func (a Access) Load(ctx context.Context) (aws.Config, error) {
 	}
 	cfg.HTTPClient = plainBodies{cfg.HTTPClient}
 	if a.AssumeRole.RoleArn != "" {
-		cfg.Credentials = aws.NewCredentialsCache(a.AssumeRole.provider(cfg))
+		cfg.Credentials = aws.NewCredentialsCache(a.AssumeRole.provider(cfg), earlier)
 	}
-	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
-		return aws.Config{}, a.noCredentials(err)
+	first, cancel := context.WithTimeoutCause(ctx, firstPatience, errNoAnswer)
+	defer cancel()
+	if _, err := cfg.Credentials.Retrieve(first); err != nil {
+		return aws.Config{}, a.noCredentials(cfg, errors.Join(err, context.Cause(first)))
 	}
 	if _, err := Account(ctx, cfg); err != nil {
 		return aws.Config{}, err
@@ -61,28 +71,64 @@ func (a Access) Load(ctx context.Context) (aws.Config, error) {
 // first call of a build, so that it is not tried again for long: a wrong
 // endpoint or network should show soon.
 func Account(ctx context.Context, cfg aws.Config) (string, error) {
-	client := sts.NewFromConfig(cfg, func(o *sts.Options) { o.RetryMaxAttempts = 3 })
-	who, err := client.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	client := sts.NewFromConfig(cfg, func(o *sts.Options) { o.RetryMaxAttempts = firstAttempts }, quick)
+	first, cancel := context.WithTimeoutCause(ctx, firstPatience, errNoAnswer)
+	defer cancel()
+	who, err := client.GetCallerIdentity(first, &sts.GetCallerIdentityInput{})
 	if err != nil {
-		return "", fmt.Errorf("ask AWS in region %s whose the credentials are (sts:GetCallerIdentity); are they still valid, and can %s be reached? %w", cfg.Region, cfg.Region, err)
+		return "", fmt.Errorf("ask AWS whose the credentials are (sts:GetCallerIdentity): %w", reachable(cfg, err))
 	}
 	return aws.ToString(who.Account), nil
 }
 
-func (a Access) noCredentials(err error) error {
+var errNoAnswer = fmt.Errorf("there was no answer within %s", firstPatience)
+
+// quick gives the attempts of a client less time.
+func quick(o *sts.Options) { o.HTTPClient = plainBodies{client().WithTimeout(firstTimeout)} }
+
+// reachable adds to the error of a first call what is to be done about it.
+func reachable(cfg aws.Config, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
-	if a.AssumeRole.RoleArn != "" {
+	if Code(err) != "" {
+		return fmt.Errorf("%w; AWS in region %s was reached: renew or correct the credentials", err, cfg.Region)
+	}
+	endpoint := "the AWS endpoint of region " + cfg.Region
+	if url := aws.ToString(cfg.BaseEndpoint); url != "" {
+		endpoint = fmt.Sprintf("the endpoint %s of AWS_ENDPOINT_URL or the profile, for region %s,", url, cfg.Region)
+	}
+	return fmt.Errorf("%s can't be reached; correct the region or the endpoint, or look after the network (HTTPS_PROXY, firewall, VPC endpoint of STS): %w", endpoint, err)
+}
+
+func (a Access) noCredentials(cfg aws.Config, err error) error {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return err
+	case a.AssumeRole.RoleArn != "" && Code(err) == "" && sent(err):
+		return fmt.Errorf("assume role %s: %w", a.AssumeRole.RoleArn, reachable(cfg, err))
+	case a.AssumeRole.RoleArn != "":
 		return fmt.Errorf("assume role %s: %w; check assume_role.role_arn, its trust policy and external_id, and the credentials that assume it", a.AssumeRole.RoleArn, err)
 	}
 	return fmt.Errorf("no AWS credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a `profile`, or run where a role is attached: %w", err)
 }
 
+// sent tells whether err is that of a request, and not of finding credentials to
+// make one.
+func sent(err error) bool {
+	request := (*smithyhttp.RequestSendError)(nil)
+	return errors.As(err, &request) || errors.Is(err, errNoAnswer)
+}
+
+// earlier has credentials renewed before they expire, so that none expire while
+// an attempt is under way that was signed with them.
+func earlier(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = max(o.ExpiryWindow, AttemptTimeout) }
+
 func (a Access) options() []func(*config.LoadOptions) error {
 	options := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(client()),
 		config.WithRetryer(a.retryer),
+		config.WithCredentialsCacheOptions(earlier),
 		config.WithAPIOptions([]func(*smithymiddleware.Stack) error{
 			middleware.AddUserAgentKeyValue(product, version.Version),
 		}),
@@ -108,8 +154,20 @@ func (a Access) retryer() aws.Retryer {
 		attempts = a.MaxRetries + 1
 	}
 	return retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
-		o.StandardOptions = append(o.StandardOptions, func(so *retry.StandardOptions) { so.MaxAttempts = attempts })
+		o.StandardOptions = append(o.StandardOptions, func(so *retry.StandardOptions) {
+			so.MaxAttempts = attempts
+			so.Retryables = append(so.Retryables, retry.IsErrorRetryableFunc(cutShort))
+		})
 	})
+}
+
+// cutShort has a call tried again whose answer ended too soon. The SDK does so
+// only where the connection was reset, and not where it was closed.
+func cutShort(err error) aws.Ternary {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return aws.TrueTernary
+	}
+	return aws.UnknownTernary
 }
 
 func client() *awshttp.BuildableClient {
@@ -123,7 +181,7 @@ func client() *awshttp.BuildableClient {
 }
 
 func (r AssumeRole) provider(cfg aws.Config) aws.CredentialsProvider {
-	return stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), r.RoleArn, func(o *stscreds.AssumeRoleOptions) {
+	return stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg, quick), r.RoleArn, func(o *stscreds.AssumeRoleOptions) {
 		o.RoleSessionName = product
 		if r.SessionName != "" {
 			o.RoleSessionName = r.SessionName

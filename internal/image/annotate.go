@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -51,7 +50,7 @@ func Annotate(ctx context.Context, api Annotator, id string, groups ...map[strin
 
 // EC2 shows new tags with a delay, and who comes next in the build reads them.
 func waitTagged(ctx context.Context, api Describer, id string, put map[string]string) error {
-	return cloud.Wait(ctx, cloud.Until{What: fmt.Sprintf("the tags of AMI %s can be seen", id), Deadline: time.Minute},
+	return cloud.Wait(ctx, cloud.Until{What: fmt.Sprintf("the tags of AMI %s can be seen", id), Deadline: cloud.Visibility},
 		func(ctx context.Context) (bool, string, error) {
 			image, err := Describe(ctx, api, id)
 			if err != nil {

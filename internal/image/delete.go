@@ -30,22 +30,24 @@ func Delete(ctx context.Context, api Deleter, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := Deregister(ctx, api, id); err != nil {
+	if err := Deregister(ctx, api, id, nil); err != nil {
 		return err
 	}
 	return DeleteSnapshots(ctx, api, image)
 }
 
-// Deregister takes an image's name and id out of use. Its snapshots stay.
-func Deregister(ctx context.Context, api Deleter, id string) error {
-	_, err := api.DeregisterImage(ctx, &ec2.DeregisterImageInput{ImageId: &id})
-	if code := cloud.Code(err); code == "InvalidAMIID.NotFound" || code == "InvalidAMIID.Unavailable" {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("deregister AMI %s (ec2:DeregisterImage): %w", id, err)
-	}
-	return nil
+// Deregister takes an image's name and id out of use. Its snapshots stay. Born is
+// not nil where the image was just created: that it is not found may then mean
+// that it is not yet, and otherwise means that it is gone already.
+func Deregister(ctx context.Context, api Deleter, id string, born *cloud.Newborn) error {
+	until := cloud.Until{What: "AMI " + id + " is deregistered (ec2:DeregisterImage)"}
+	return cloud.Wait(ctx, until, func(ctx context.Context) (bool, string, error) {
+		_, err := api.DeregisterImage(ctx, &ec2.DeregisterImageInput{ImageId: &id})
+		if code := cloud.Code(err); code == "InvalidAMIID.NotFound" || code == "InvalidAMIID.Unavailable" {
+			return !born.MayAppear(), "not visible yet", nil
+		}
+		return err == nil, "", err
+	})
 }
 
 // lingering is how long a snapshot may seem to be in use by an image that was

@@ -26,7 +26,8 @@ type fakeEC2 struct {
 	fails     string // the reason that copies fail for
 	takes     time.Duration
 
-	inUseUntil time.Time // snapshots can't be deleted before
+	inUseUntil  time.Time // snapshots can't be deleted before
+	unseenUntil time.Time // images can't be deregistered before
 }
 
 func newFake() *fakeEC2 {
@@ -134,6 +135,9 @@ func (f *fakeEC2) DescribeSnapshots(_ context.Context, in *ec2.DescribeSnapshots
 func (f *fakeEC2) DeregisterImage(_ context.Context, in *ec2.DeregisterImageInput, _ ...func(*ec2.Options)) (*ec2.DeregisterImageOutput, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if _, ok := f.images[*in.ImageId]; !ok || time.Now().Before(f.unseenUntil) {
+		return nil, refuse("InvalidAMIID.NotFound")
+	}
 	delete(f.images, *in.ImageId)
 	return &ec2.DeregisterImageOutput{}, nil
 }

@@ -135,6 +135,7 @@ func (c copying) take(ctx context.Context) (image types.Image, err error) {
 		return image, err
 	}
 	id := aws.ToString(image.ImageId)
+	var born *cloud.Newborn
 	if found {
 		c.Say(fmt.Sprintf("Base %s (%s) was copied before, as %s", *c.source.ImageId, aws.ToString(c.source.Name), id))
 	} else {
@@ -146,9 +147,10 @@ func (c copying) take(ctx context.Context) (image types.Image, err error) {
 		if err != nil {
 			return image, err
 		}
-		l.Add("remove the unfinished copy "+id, func(ctx context.Context) error { return c.remove(ctx, id) })
+		born = cloud.Born()
+		l.Add("remove the unfinished copy "+id, func(ctx context.Context) error { return c.remove(ctx, id, born) })
 	}
-	image, err = Wait(ctx, c.API, id)
+	image, err = Wait(ctx, c.API, id, born)
 	if err != nil {
 		return image, fmt.Errorf("copy base %s: %w", *c.source.ImageId, err)
 	}
@@ -201,7 +203,7 @@ func (c copying) findWithin(ctx context.Context, patience time.Duration) (image 
 	if err != nil {
 		return image, err
 	}
-	return Wait(ctx, c.API, *image.ImageId)
+	return Wait(ctx, c.API, *image.ImageId, nil)
 }
 
 // begin starts the copy. It does not stop half-way at an interrupt: an image
@@ -248,12 +250,12 @@ func (c copying) name(token string) string {
 
 // remove takes an unfinished copy away, with the snapshots that were begun for
 // it: the image itself may not name them yet.
-func (c copying) remove(ctx context.Context, id string) error {
+func (c copying) remove(ctx context.Context, id string, born *cloud.Newborn) error {
 	image, err := Describe(ctx, c.API, id)
 	if missing := (*NotFoundError)(nil); err != nil && !errors.As(err, &missing) {
 		return err
 	}
-	if err := Deregister(ctx, c.API, id); err != nil {
+	if err := Deregister(ctx, c.API, id, born); err != nil {
 		return err
 	}
 	return errors.Join(DeleteSnapshots(ctx, c.API, image), c.removeSnapshots(ctx))

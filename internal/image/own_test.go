@@ -220,3 +220,17 @@ func TestASnapshotThatLooksInUseForAMomentIsDeleted(t *testing.T) {
 		})
 	}
 }
+
+func TestAnImageThatIsNotSeenYetIsDeregistered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.images["ami-new"] = &types.Image{ImageId: aws.String("ami-new")}
+		f.unseenUntil = time.Now().Add(2 * time.Minute)
+		if err := Deregister(t.Context(), f, "ami-new", cloud.Born()); err != nil || len(f.images) != 0 {
+			t.Errorf("images are left: %d (%v)", len(f.images), err)
+		}
+		if err := Deregister(t.Context(), f, "ami-old", nil); err != nil {
+			t.Errorf("one that is gone: %v", err)
+		}
+	})
+}

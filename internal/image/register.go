@@ -69,10 +69,10 @@ func Register(ctx context.Context, api Registrar, r Registration) (id string, er
 // adopt finds out whether the name is taken by this very registration, whose
 // first answer was lost on the way. Such an image may show late.
 func (r Registration) adopt(ctx context.Context, api Registrar, duplicate error) (string, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), visibility+cloud.AttemptTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cloud.Visibility+cloud.AttemptTimeout)
 	defer cancel()
 	var image types.Image
-	err := cloud.Wait(ctx, cloud.Until{What: fmt.Sprintf("the AMI named %q can be seen", r.Name), Deadline: visibility},
+	err := cloud.Wait(ctx, cloud.Until{What: fmt.Sprintf("the AMI named %q can be seen", r.Name), Deadline: cloud.Visibility},
 		func(ctx context.Context) (found bool, state string, err error) {
 			image, found, err = Named(ctx, api, r.Name)
 			return found, "there is none", err

@@ -12,20 +12,17 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/cloud"
 )
 
-// visibility is how long an image that was just created may not be found yet.
-const visibility = time.Minute
-
 // errGone says that an image that was waited for does not exist any more.
 var errGone = errors.New("it does not exist (any more)")
 
-// Wait waits until an image is available.
-func Wait(ctx context.Context, api Describer, id string) (image types.Image, err error) {
-	began := time.Now()
+// Wait waits until an image is available. Born is not nil where it was just
+// created.
+func Wait(ctx context.Context, api Describer, id string, born *cloud.Newborn) (image types.Image, err error) {
 	until := cloud.Until{What: "AMI " + id + " is available", Every: 15 * time.Second, Deadline: 2 * time.Hour}
 	err = cloud.Wait(ctx, until, func(ctx context.Context) (bool, string, error) {
 		image, err = Describe(ctx, api, id)
 		if missing := (*NotFoundError)(nil); errors.As(err, &missing) {
-			if time.Since(began) < visibility {
+			if born.MayAppear() {
 				return false, "not visible yet", nil
 			}
 			return false, "", errGone
@@ -33,6 +30,7 @@ func Wait(ctx context.Context, api Describer, id string) (image types.Image, err
 		if err != nil {
 			return false, "", err
 		}
+		born.Seen()
 		switch image.State {
 		case types.ImageStateAvailable:
 			return true, "", nil

@@ -17,9 +17,6 @@ import (
 // afterwards bounds what is still asked of AWS when ctx has ended.
 const afterwards = time.Minute
 
-// settling is how long a refresh whose start was not answered is looked for.
-const settling = 15 * time.Second
-
 // errMaybeStarted says that the launch template version must stay: there may
 // be a refresh that launches it.
 var errMaybeStarted = errors.New("it is not known whether AWS started it, so the launch template version is kept; run the build again to join the refresh, or to start it with that version")
@@ -48,7 +45,7 @@ func (r Rollout) start(ctx context.Context, desired *types.DesiredConfiguration)
 		return id, nil
 	}
 	err = fmt.Errorf("start the instance refresh: %w", err)
-	asking, stop := context.WithTimeout(context.WithoutCancel(ctx), afterwards)
+	asking, stop := context.WithTimeout(context.WithoutCancel(ctx), cloud.Visibility+afterwards)
 	defer stop()
 	active, lookErr := r.started(asking, err)
 	switch {
@@ -66,13 +63,14 @@ func (r Rollout) start(ctx context.Context, desired *types.DesiredConfiguration)
 }
 
 // started gives the refresh that is active after an error at the start. Where
-// the error is AWS's answer, one look tells. Where none came, the refresh may
-// be seen only later, and that there is none yet proves nothing.
+// AWS has refused to start one, a look tells. Where it says that there is one, or
+// where no such answer came, the refresh may be seen only later, and that there
+// is none yet proves nothing.
 func (r Rollout) started(ctx context.Context, startErr error) (active *types.InstanceRefresh, err error) {
-	if cloud.Code(startErr) != "" {
+	if cloud.Refused(startErr) && cloud.Code(startErr) != "InstanceRefreshInProgress" {
 		return r.active(ctx)
 	}
-	err = cloud.Wait(ctx, cloud.Until{What: "the instance refresh is seen", First: soonest, Deadline: settling},
+	err = cloud.Wait(ctx, cloud.Until{What: "the instance refresh is seen", First: soonest, Deadline: cloud.Visibility},
 		func(ctx context.Context) (bool, string, error) {
 			var lookErr error
 			if active, lookErr = r.active(ctx); lookErr != nil {

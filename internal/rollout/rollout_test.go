@@ -178,6 +178,38 @@ func TestARefreshWhoseStartWasNotAnsweredIsFollowed(t *testing.T) {
 	})
 }
 
+func TestARefreshThatIsSeenLateIsFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		f.toTheEnd()
+		f.fail["StartInstanceRefresh"] = func(int) error {
+			time.AfterFunc(2*time.Minute, func() { f.runs("refresh-1", "4") })
+			return apiError("InstanceRefreshInProgress") // to the SDK's second try
+		}
+		r, ui := f.rollout()
+		run(t, r)
+		if !ui.has("refresh-1 of group \"hello\" has been started") || len(f.versions) != 2 {
+			t.Errorf("told:\n%s", strings.Join(*ui, "\n"))
+		}
+	})
+}
+
+func TestTheVersionOfARefreshThatIsNotSeenIsKept(t *testing.T) {
+	for _, code := range []string{"InstanceRefreshInProgress", "Throttling"} {
+		t.Run(code, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake(t)
+				f.fail["StartInstanceRefresh"] = func(int) error { return apiError(code) }
+				r, _ := f.rollout()
+				wants(t, r.Run(t.Context()), code, "not known whether AWS started it", "run the build again")
+				if len(f.versions) != 2 {
+					t.Errorf("there are %d versions, want the new one kept", len(f.versions))
+				}
+			})
+		})
+	}
+}
+
 func TestARefreshThatSomebodyElseStartedMeanwhileIsNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t)

@@ -5,10 +5,10 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -75,14 +75,15 @@ func (r Rollout) version(ctx context.Context, l *ladder.Ladder, v Version) (numb
 	}
 	number = strconv.FormatInt(aws.ToInt64(out.LaunchTemplateVersion.VersionNumber), 10)
 	made := reference{v.Of.template, number}
-	l.Add(fmt.Sprintf("delete launch template %s", made), func(ctx context.Context) error { return r.deleteVersion(ctx, made) })
+	born := cloud.Born()
+	l.Add(fmt.Sprintf("delete launch template %s", made), func(ctx context.Context) error { return r.deleteVersion(ctx, made, born) })
 	r.Ui.Say(fmt.Sprintf("Made launch template %s from version %d, with image %s", made, v.Source, r.Image))
 	if out.Warning != nil {
 		for _, warning := range out.Warning.Errors {
 			r.Ui.Say(fmt.Sprintf("EC2 warns about launch template %s: %s: %s", made, aws.ToString(warning.Code), aws.ToString(warning.Message)))
 		}
 	}
-	return number, r.waitVisible(ctx, made)
+	return number, r.waitVisible(ctx, made, born)
 }
 
 // findVersion looks among the versions that are younger than the source.
@@ -106,10 +107,10 @@ func (r Rollout) findVersion(ctx context.Context, v Version, description string)
 	return "", nil
 }
 
-// EC2 may not know a version yet in the second after it made it, and Auto
+// EC2 may not know a version yet in the first time after it made it, and Auto
 // Scaling would refuse it.
-func (r Rollout) waitVisible(ctx context.Context, made reference) error {
-	return cloud.Wait(ctx, cloud.Until{What: fmt.Sprintf("launch template %s is visible", made), Deadline: time.Minute},
+func (r Rollout) waitVisible(ctx context.Context, made reference, born *cloud.Newborn) error {
+	return cloud.Wait(ctx, cloud.Until{What: fmt.Sprintf("launch template %s is visible", made), Deadline: cloud.Visibility},
 		func(ctx context.Context) (bool, string, error) {
 			out, err := r.EC2.DescribeLaunchTemplateVersions(ctx, &ec2.DescribeLaunchTemplateVersionsInput{
 				LaunchTemplateId: &made.template,
@@ -121,11 +122,29 @@ func (r Rollout) waitVisible(ctx context.Context, made reference) error {
 			if err != nil {
 				return false, "", err
 			}
-			return len(out.LaunchTemplateVersions) > 0, "no such version", nil
+			if len(out.LaunchTemplateVersions) == 0 {
+				return false, "no such version", nil
+			}
+			born.Seen()
+			return true, "", nil
 		})
 }
 
-func (r Rollout) deleteVersion(ctx context.Context, made reference) error {
+// deleteVersion deletes what was made. That it is not there is no error, unless
+// it is too young for that to be believed.
+func (r Rollout) deleteVersion(ctx context.Context, made reference, born *cloud.Newborn) error {
+	return cloud.Wait(ctx, cloud.Until{What: "it is gone"}, func(ctx context.Context) (bool, string, error) {
+		err := r.deleteOnce(ctx, made)
+		if errors.Is(err, errNoVersion) {
+			return !born.MayAppear(), err.Error(), nil
+		}
+		return err == nil, "", err
+	})
+}
+
+var errNoVersion = errors.New("there is no such version")
+
+func (r Rollout) deleteOnce(ctx context.Context, made reference) error {
 	out, err := r.EC2.DeleteLaunchTemplateVersions(ctx, &ec2.DeleteLaunchTemplateVersionsInput{
 		LaunchTemplateId: &made.template,
 		Versions:         []string{made.version},
@@ -135,6 +154,9 @@ func (r Rollout) deleteVersion(ctx context.Context, made reference) error {
 	}
 	for _, failed := range out.UnsuccessfullyDeletedLaunchTemplateVersions {
 		if e := failed.ResponseError; e != nil {
+			if e.Code == ec2types.LaunchTemplateErrorCodeLaunchTemplateVersionDoesNotExist {
+				return errNoVersion
+			}
 			return fmt.Errorf("%s: %s", e.Code, aws.ToString(e.Message))
 		}
 	}

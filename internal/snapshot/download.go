@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/blocks"
+	"github.com/immutable-server/packer-plugin-immutable/internal/cloud"
 	"github.com/immutable-server/packer-plugin-immutable/internal/disk"
 )
 
@@ -23,7 +24,7 @@ const pageSize = 10_000
 // download writes the blocks of a completed snapshot into a sparse file, each
 // verified by its checksum, and makes the file as large as the volume.
 func download(ctx context.Context, ui Ui, api Reader, id string, f *os.File) (*Index, error) {
-	d := &downloading{api: api, snapshot: id, file: f, gate: newGate()}
+	d := &downloading{api: api, snapshot: id, born: cloud.Born(), file: f, gate: newGate()}
 	page, err := d.list(ctx, nil)
 	if err != nil {
 		return nil, err
@@ -56,6 +57,7 @@ func download(ctx context.Context, ui Ui, api Reader, id string, f *os.File) (*I
 type downloading struct {
 	api      Reader
 	snapshot string
+	born     *cloud.Newborn // it may be a copy that was just made
 	file     *os.File
 	gate     *gate
 	progress *progress
@@ -106,7 +108,7 @@ func (d *downloading) run(ctx context.Context, page *ebs.ListSnapshotBlocksOutpu
 }
 
 func (d *downloading) list(ctx context.Context, next *string) (page *ebs.ListSnapshotBlocksOutput, err error) {
-	err = persist(ctx, d.gate, never, func(ctx context.Context) error {
+	err = persist(ctx, d.gate, unseen(d.born), func(ctx context.Context) error {
 		page, err = d.api.ListSnapshotBlocks(ctx, &ebs.ListSnapshotBlocksInput{
 			SnapshotId: &d.snapshot,
 			MaxResults: aws.Int32(pageSize),
@@ -123,7 +125,7 @@ func (d *downloading) list(ctx context.Context, next *string) (page *ebs.ListSna
 func (d *downloading) block(ctx context.Context, b types.Block, buffer []byte) error {
 	index := aws.ToInt32(b.BlockIndex)
 	var digest blocks.Digest
-	err := persist(ctx, d.gate, never, func(ctx context.Context) error {
+	err := persist(ctx, d.gate, unseen(d.born), func(ctx context.Context) error {
 		var err error
 		digest, err = d.get(ctx, b, buffer)
 		return err

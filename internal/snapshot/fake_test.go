@@ -33,6 +33,8 @@ type service struct {
 	// trouble, if set, may fail an attempt; n counts the attempts at the
 	// operation from 1.
 	trouble func(ctx context.Context, operation string, n int) error
+	// lost is how many answers to CompleteSnapshot don't arrive.
+	lost int
 	// page is how many blocks ListSnapshotBlocks gives at once; 0 for all.
 	page int
 }
@@ -203,6 +205,9 @@ func (s *service) CompleteSnapshot(ctx context.Context, in *ebs.CompleteSnapshot
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	snap := s.snapshots[*in.SnapshotId]
+	if snap.completed {
+		return nil, &types.ValidationException{Reason: types.ValidationExceptionReasonInvalidSnapshotId, Message: aws.String("not pending")}
+	}
 	if int(*in.ChangedBlocksCount) != len(snap.written) {
 		return nil, &types.ValidationException{Message: aws.String("wrong ChangedBlocksCount")}
 	}
@@ -222,6 +227,10 @@ func (s *service) CompleteSnapshot(ctx context.Context, in *ebs.CompleteSnapshot
 		}
 	}
 	snap.completed = true
+	if s.lost > 0 {
+		s.lost--
+		return nil, io.ErrUnexpectedEOF
+	}
 	return &ebs.CompleteSnapshotOutput{}, nil
 }
 

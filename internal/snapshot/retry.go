@@ -17,13 +17,9 @@ import (
 )
 
 const (
-	// patience is how long one request is tried again while it fails.
-	patience = 3 * time.Minute
-
-	// visibility is how long a snapshot that was just started may be answered
-	// as not existing: "up to two minutes" by the EBS team's advice in
-	// awslabs/coldsnap#43.
-	visibility = 2 * time.Minute
+	// patience is how long one request is tried again while it fails. It is
+	// more than the time in which a snapshot that was just made may not be found.
+	patience = cloud.Visibility + time.Minute
 
 	firstPause, longestPause = 100 * time.Millisecond, 10 * time.Second
 )
@@ -72,11 +68,11 @@ func attempt(ctx context.Context, g *gate, try func(ctx context.Context) error) 
 	return err
 }
 
-// newborn takes "not found" for a passing error while the snapshot is young.
-func newborn(started time.Time) func(error) bool {
+// unseen takes "not found" for a passing error while the snapshot may appear.
+func unseen(snapshot *cloud.Newborn) func(error) bool {
 	return func(err error) bool {
 		missing := (*types.ResourceNotFoundException)(nil)
-		return errors.As(err, &missing) && time.Since(started) < visibility
+		return errors.As(err, &missing) && snapshot.MayAppear()
 	}
 }
 

@@ -5,6 +5,7 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -49,30 +50,51 @@ func NewClient(cfg aws.Config) *ebs.Client {
 	return ebs.NewFromConfig(cfg, func(o *ebs.Options) { o.Retryer = aws.NopRetryer{} })
 }
 
-// Describe looks up a snapshot.
-func Describe(ctx context.Context, api Keeper, id string) (types.Snapshot, error) {
+// Describe looks up a snapshot, one that was just made also for as long as it may
+// not be found yet.
+func Describe(ctx context.Context, api Keeper, id string) (s types.Snapshot, err error) {
+	born := cloud.Born()
+	until := cloud.Until{What: "snapshot " + id + " can be seen"}
+	err = cloud.Wait(ctx, until, func(ctx context.Context) (bool, string, error) {
+		s, err = look(ctx, api, id)
+		if missing(err) && born.MayAppear() {
+			return false, "not visible yet", nil
+		}
+		return true, "", err
+	})
+	return s, err
+}
+
+func look(ctx context.Context, api Keeper, id string) (types.Snapshot, error) {
 	found, err := api.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{SnapshotIds: []string{id}})
 	if err != nil {
 		return types.Snapshot{}, fmt.Errorf("look up snapshot %s: %w", id, err)
 	}
 	if len(found.Snapshots) == 0 {
-		return types.Snapshot{}, fmt.Errorf("look up snapshot %s: there is none", id)
+		return types.Snapshot{}, fmt.Errorf("look up snapshot %s: %w", id, errNone)
 	}
 	return found.Snapshots[0], nil
 }
 
-// Wait waits until a snapshot is completed.
-func Wait(ctx context.Context, api Keeper, id string) error {
-	until := cloud.Until{What: "snapshot " + id + " is completed", Deadline: 2 * time.Hour}
-	began := time.Now()
+var errNone = errors.New("there is none")
+
+// missing says that AWS does not find a snapshot.
+func missing(err error) bool {
+	return cloud.Code(err) == "InvalidSnapshot.NotFound" || errors.Is(err, errNone)
+}
+
+// Wait waits until the snapshot is completed.
+func (u *Upload) Wait(ctx context.Context, api Keeper) error {
+	until := cloud.Until{What: "snapshot " + u.ID + " is completed", Deadline: 2 * time.Hour}
 	return cloud.Wait(ctx, until, func(ctx context.Context) (bool, string, error) {
-		s, err := Describe(ctx, api, id)
-		if cloud.Code(err) == "InvalidSnapshot.NotFound" && time.Since(began) < visibility {
+		s, err := look(ctx, api, u.ID)
+		if missing(err) && u.born.MayAppear() {
 			return false, "not visible yet", nil
 		}
 		if err != nil {
 			return false, "", err
 		}
+		u.born.Seen()
 		if s.State == types.SnapshotStateError {
 			return false, "", fmt.Errorf("AWS says: %s: %s", s.State, aws.ToString(s.StateMessage))
 		}
@@ -80,15 +102,18 @@ func Wait(ctx context.Context, api Keeper, id string) error {
 	})
 }
 
-// Delete deletes a snapshot; one that is gone already is no error. An image
+// Delete deletes the snapshot; that it is gone already is no error. An image
 // that was just deregistered may seem to use it for a while yet.
-func Delete(ctx context.Context, api Keeper, id string) error {
-	until := cloud.Until{What: "snapshot " + id + " is deleted (ec2:DeleteSnapshot)", Deadline: time.Minute}
+func (u *Upload) Delete(ctx context.Context, api Keeper) error {
+	until := cloud.Until{What: "snapshot " + u.ID + " is deleted (ec2:DeleteSnapshot)", Deadline: time.Minute}
+	if u.born.MayAppear() {
+		until.Deadline += cloud.Visibility
+	}
 	return cloud.Wait(ctx, until, func(ctx context.Context) (bool, string, error) {
-		_, err := api.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: &id})
+		_, err := api.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: &u.ID})
 		switch cloud.Code(err) {
 		case "InvalidSnapshot.NotFound":
-			return true, "", nil
+			return !u.born.MayAppear(), "not visible yet", nil
 		case "InvalidSnapshot.InUse":
 			return false, err.Error(), nil
 		}

@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ebs"
@@ -49,8 +49,8 @@ type Upload struct {
 	// Written is how many blocks AWS has taken.
 	Written atomic.Int32
 
-	api     Writer
-	started time.Time
+	api  Writer
+	born *cloud.Newborn
 }
 
 // Start begins a snapshot. An attempt that is under way is not cut off by an
@@ -81,7 +81,7 @@ func Start(ctx context.Context, api Writer, plan Plan) (*Upload, error) {
 		if err != nil {
 			return err
 		}
-		u.ID, u.started = aws.ToString(began.SnapshotId), time.Now()
+		u.ID, u.born = aws.ToString(began.SnapshotId), cloud.Born()
 		return nil
 	})
 	if err != nil {
@@ -134,7 +134,7 @@ func (u *Upload) Write(ctx context.Context, ui Ui, disk io.ReaderAt, changed []b
 // put sends the digest that the block had when it was compared: if the disk
 // has changed since, AWS refuses it.
 func (u *Upload) put(ctx context.Context, gate *gate, b blocks.Block, data []byte) error {
-	return persist(ctx, gate, newborn(u.started), func(ctx context.Context) error {
+	return persist(ctx, gate, unseen(u.born), func(ctx context.Context) error {
 		_, err := u.api.PutSnapshotBlock(ctx, &ebs.PutSnapshotBlockInput{
 			SnapshotId:        &u.ID,
 			BlockIndex:        &b.Index,
@@ -148,7 +148,9 @@ func (u *Upload) put(ctx context.Context, gate *gate, b blocks.Block, data []byt
 }
 
 // Complete says that these blocks, in order, are all that was written. Then AWS
-// takes a while, which Wait waits.
+// takes a while, which Wait waits. When the answer to an attempt was lost, and
+// AWS then finds that the snapshot can't be completed (any more), the attempt is
+// taken to have done it: Wait will tell.
 func (u *Upload) Complete(ctx context.Context, changed []blocks.Block) error {
 	request := &ebs.CompleteSnapshotInput{
 		SnapshotId:         &u.ID,
@@ -160,12 +162,23 @@ func (u *Upload) Complete(ctx context.Context, changed []blocks.Block) error {
 		request.ChecksumAlgorithm = types.ChecksumAlgorithmChecksumAlgorithmSha256
 		request.ChecksumAggregationMethod = types.ChecksumAggregationMethodChecksumAggregationLinear
 	}
-	err := persist(ctx, newGate(), newborn(u.started), func(ctx context.Context) error {
+	lost := false
+	err := persist(ctx, newGate(), unseen(u.born), func(ctx context.Context) error {
 		_, err := u.api.CompleteSnapshot(ctx, request)
+		if lost && notPending(err) {
+			return nil
+		}
+		lost = lost || passes(err)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("complete snapshot %s with %d changed blocks (ebs:CompleteSnapshot): %w", u.ID, len(changed), err)
 	}
 	return nil
+}
+
+// notPending says that AWS refuses the snapshot itself, and not the request.
+func notPending(err error) bool {
+	invalid := (*types.ValidationException)(nil)
+	return errors.As(err, &invalid) && invalid.Reason == types.ValidationExceptionReasonInvalidSnapshotId
 }

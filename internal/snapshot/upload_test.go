@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ebs/types"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/smithy-go"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/blocks"
 )
@@ -375,5 +378,72 @@ func TestProgressShowsEveryByteOnce(t *testing.T) {
 	}
 	if want := int64(len(changed)) * blockSize; ui.shown != want {
 		t.Errorf("%d bytes were shown, %d uploaded", ui.shown, want)
+	}
+}
+
+func TestACompletionWhoseAnswerIsLostIsOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newService(t)
+		s.lost = 1
+		u, err := Start(t.Context(), s, Plan{Size: blocks.GiB, Token: "t"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := u.Complete(t.Context(), nil); err != nil || !s.snapshots[u.ID].completed {
+			t.Errorf("completed: %t (%v)", s.snapshots[u.ID].completed, err)
+		}
+		if err := u.Complete(t.Context(), nil); err == nil {
+			t.Error("a snapshot that is not pending was completed with no answer lost")
+		}
+	})
+}
+
+// keeper is EC2 that sees a snapshot from a time on, until it is deleted.
+type keeper struct {
+	Keeper
+	from    time.Time
+	deleted bool
+}
+
+func (k *keeper) DeleteSnapshot(context.Context, *ec2.DeleteSnapshotInput, ...func(*ec2.Options)) (*ec2.DeleteSnapshotOutput, error) {
+	if k.deleted || time.Now().Before(k.from) {
+		return nil, &smithy.GenericAPIError{Code: "InvalidSnapshot.NotFound"}
+	}
+	k.deleted = true
+	return &ec2.DeleteSnapshotOutput{}, nil
+}
+
+func (k *keeper) DescribeSnapshots(_ context.Context, in *ec2.DescribeSnapshotsInput, _ ...func(*ec2.Options)) (*ec2.DescribeSnapshotsOutput, error) {
+	if k.deleted || time.Now().Before(k.from) {
+		return nil, &smithy.GenericAPIError{Code: "InvalidSnapshot.NotFound"}
+	}
+	return &ec2.DescribeSnapshotsOutput{Snapshots: []ec2types.Snapshot{{SnapshotId: &in.SnapshotIds[0], State: ec2types.SnapshotStateCompleted}}}, nil
+}
+
+func TestASnapshotThatIsNotSeenYetIsWaitedFor(t *testing.T) {
+	for name, what := range map[string]func(context.Context, *Upload, *keeper) error{
+		"to be described": func(ctx context.Context, u *Upload, k *keeper) error {
+			_, err := Describe(ctx, k, u.ID)
+			return err
+		},
+		"to be completed": func(ctx context.Context, u *Upload, k *keeper) error { return u.Wait(ctx, k) },
+		"to be deleted": func(ctx context.Context, u *Upload, k *keeper) error {
+			if err := u.Delete(ctx, k); err != nil || !k.deleted {
+				return fmt.Errorf("deleted: %t (%w)", k.deleted, err)
+			}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u, err := Start(t.Context(), newService(t), Plan{Size: blocks.GiB, Token: "t"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := what(t.Context(), u, &keeper{from: time.Now().Add(2 * time.Minute)}); err != nil {
+					t.Error(err)
+				}
+			})
+		})
 	}
 }

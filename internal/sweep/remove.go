@@ -50,7 +50,7 @@ func (s Sweep) remove(ctx context.Context, l Leftover) error {
 		if err := image.Unused(ctx, s.EC2, l.ID); err != nil {
 			return err
 		}
-		return image.Deregister(ctx, s.EC2, l.ID)
+		return image.Deregister(ctx, s.EC2, l.ID, nil)
 	case Version:
 		return s.deleteVersion(ctx, l.ID)
 	case Snapshot:
