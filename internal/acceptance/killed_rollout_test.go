@@ -52,14 +52,14 @@ const tagging = `
 
 // group is an Auto Scaling group whose instances are no more than states.
 type group struct {
-	theatre
+	*theatre
 	name, template string
 	size           int
 }
 
 // newGroup makes a group that runs an AMI, and waits until it does. Its instances
 // take warmup to be warm, before it is scaled.
-func (h theatre) newGroup(t *testing.T, name, ami string, warmup time.Duration) group {
+func (h *theatre) newGroup(t *testing.T, name, ami string, warmup time.Duration) group {
 	t.Helper()
 	const size = 2
 	made, err := ec2.NewFromConfig(h.box.Config()).CreateLaunchTemplate(t.Context(), &ec2.CreateLaunchTemplateInput{

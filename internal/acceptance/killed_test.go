@@ -104,34 +104,45 @@ type theatre struct {
 	box *rehearsal.Sandbox
 }
 
-// newTheatre is closed at the end of the test, which fails where anything is
-// left on it.
-func newTheatre(t *testing.T, args ...string) theatre {
+// newTheatre opens a theatre with the base disk. It is closed at the end of the
+// test, which fails where anything is left on it.
+func newTheatre(t *testing.T, args ...string) *theatre {
 	t.Helper()
-	stage := newStage(t, t.TempDir())
-	args = append([]string{
-		"--base-disk", basedisk.Path(t), "--machines", "none", "--time-scale", "0.02",
-		"--call-log", filepath.Join(stage.Dir, "calls.jsonl"),
-	}, args...)
-	box, err := stage.Start(t.Context(), args...)
+	h := &theatre{Stage: newStage(t, t.TempDir())}
+	h.open(t, append([]string{"--base-disk", basedisk.Path(t)}, args...)...)
+	return h
+}
+
+// open starts the sandbox, which goes on with the state that there is.
+func (h *theatre) open(t *testing.T, args ...string) {
+	t.Helper()
+	args = append([]string{"--machines", "none", "--time-scale", "0.02", "--call-log", filepath.Join(h.Dir, "calls.jsonl")}, args...)
+	box, err := h.Start(t.Context(), args...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := box.Stop(); err != nil {
-			t.Error(err)
-		}
-		left, err := stage.Leftovers(context.Background())
-		if err != nil || len(left) > 0 {
-			t.Errorf("left behind (%v):\n  %s", err, strings.Join(left, "\n  "))
-		}
-	})
-	return theatre{stage, box}
+	if h.box == nil {
+		t.Cleanup(func() {
+			h.stop(t)
+			left, err := h.Leftovers(context.Background())
+			if err != nil || len(left) > 0 {
+				t.Errorf("left behind (%v):\n  %s", err, strings.Join(left, "\n  "))
+			}
+		})
+	}
+	h.box = box
+}
+
+func (h *theatre) stop(t *testing.T) {
+	t.Helper()
+	if err := h.box.Stop(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // build runs packer through a proxy, and calls after for each change that the
 // keys make; with no keys, that anybody makes.
-func (h theatre) build(t *testing.T, run rehearsal.Packer, after func(point), keys ...string) (rehearsal.Output, error) {
+func (h *theatre) build(t *testing.T, run rehearsal.Packer, after func(point), keys ...string) (rehearsal.Output, error) {
 	t.Helper()
 	var passed points
 	proxy, err := h.box.Proxy(func(call rehearsal.Call) {
@@ -152,7 +163,7 @@ func (h theatre) build(t *testing.T, run rehearsal.Packer, after func(point), ke
 }
 
 // rehearse runs a build to its end and gives the points that it passed.
-func (h theatre) rehearse(t *testing.T, args []string, keys ...string) []point {
+func (h *theatre) rehearse(t *testing.T, args []string, keys ...string) []point {
 	t.Helper()
 	var passed points
 	output, err := h.build(t, rehearsal.Packer{Args: args}, func(at point) { passed.pass(rehearsal.Call{Action: at.action}) }, keys...)
@@ -163,7 +174,7 @@ func (h theatre) rehearse(t *testing.T, args []string, keys ...string) []point {
 }
 
 // kill runs a build and ends it as a crash would at the point.
-func (h theatre) kill(t *testing.T, args []string, at point, keys ...string) {
+func (h *theatre) kill(t *testing.T, args []string, at point, keys ...string) {
 	t.Helper()
 	output, err := h.build(t, rehearsal.Packer{Args: args}, func(passed point) {
 		if passed == at {
@@ -181,7 +192,7 @@ func (h theatre) kill(t *testing.T, args []string, at point, keys ...string) {
 
 // interrupt runs a build and presses Ctrl-C at the point: the answer to the call
 // comes when packer has begun to cancel.
-func (h theatre) interrupt(t *testing.T, args []string, at point, keys ...string) rehearsal.Output {
+func (h *theatre) interrupt(t *testing.T, args []string, at point, keys ...string) rehearsal.Output {
 	t.Helper()
 	cancelling := make(chan struct{})
 	var once sync.Once
@@ -212,7 +223,7 @@ func (h theatre) interrupt(t *testing.T, args []string, at point, keys ...string
 
 // bake runs a build to its end, and fails unless the root of its AMI has, block
 // for block, what was baked.
-func (h theatre) bake(t *testing.T, args []string) (ami string) {
+func (h *theatre) bake(t *testing.T, args []string) (ami string) {
 	t.Helper()
 	kept := filepath.Join(t.TempDir(), "kept.raw")
 	output, err := h.Packer(t.Context(), rehearsal.Packer{
@@ -227,7 +238,7 @@ func (h theatre) bake(t *testing.T, args []string) (ami string) {
 	return ami
 }
 
-func (h theatre) keepDisk(t *testing.T, kept string) func(string, *exec.Cmd) {
+func (h *theatre) keepDisk(t *testing.T, kept string) func(string, *exec.Cmd) {
 	return func(line string, _ *exec.Cmd) {
 		if rehearsal.Comparing(line) {
 			if err := h.KeepWorkingDisk(kept); err != nil {
@@ -238,7 +249,7 @@ func (h theatre) keepDisk(t *testing.T, kept string) func(string, *exec.Cmd) {
 }
 
 // checkDisk compares the root of an AMI with the disk that was baked.
-func (h theatre) checkDisk(t *testing.T, ami, baked string) {
+func (h *theatre) checkDisk(t *testing.T, ami, baked string) {
 	t.Helper()
 	disk, err := rehearsal.DiskBlocks(baked)
 	if err != nil {
@@ -258,7 +269,7 @@ func (h theatre) checkDisk(t *testing.T, ami, baked string) {
 }
 
 // marks are the tags of all that this account has, by id.
-func (h theatre) marks(t *testing.T) map[string]map[string]string {
+func (h *theatre) marks(t *testing.T) map[string]map[string]string {
 	t.Helper()
 	client := ec2.NewFromConfig(h.box.Config())
 	images, err := client.DescribeImages(t.Context(), &ec2.DescribeImagesInput{Owners: []string{"self"}})
@@ -285,7 +296,7 @@ func (h theatre) marks(t *testing.T) map[string]map[string]string {
 	return all
 }
 
-func (h theatre) newMarks(t *testing.T, before map[string]map[string]string) map[string]map[string]string {
+func (h *theatre) newMarks(t *testing.T, before map[string]map[string]string) map[string]map[string]string {
 	t.Helper()
 	after := h.marks(t)
 	maps.DeleteFunc(after, func(id string, _ map[string]string) bool { return before[id] != nil })

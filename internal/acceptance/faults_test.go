@@ -1,0 +1,154 @@
+package acceptance
+
+import (
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/rehearsal"
+)
+
+// badDay makes about one call in five go wrong.
+var badDay = []string{
+	"--fault", "*,kind=throttle,rate=0.04",
+	"--fault", "*,kind=error,rate=0.03",
+	"--fault", "*,kind=error,when=after,rate=0.03",
+	"--fault", "*,kind=unavailable,rate=0.02",
+	"--fault", "*,kind=reset,rate=0.03",
+	"--fault", "*,kind=reset,when=after,rate=0.02",
+	"--fault", "*,kind=reset,when=midway,rate=0.02",
+	"--fault", "*,kind=stall,rate=0.01,for=1m",
+	"--fault", "*,kind=stall,when=midway,rate=0.01,for=1m",
+}
+
+// named is how a build must say what went wrong.
+var named = regexp.MustCompile(`RequestLimitExceeded|Throttl|Internal|ServiceUnavailable|connection reset|EOF|deadline exceeded|timeout`)
+
+// prepared are the states of sandboxes that builds begin with.
+type prepared struct {
+	cold, warm, cache string // directories
+	group             group
+	ami               string // the group's
+}
+
+// prepare makes a group, and then, for warm, a copy of the base, in the account
+// and in the cache.
+func prepare(t *testing.T, name string) (p prepared) {
+	t.Helper()
+	dir := t.TempDir()
+	p.cold, p.warm, p.cache = filepath.Join(dir, "cold"), filepath.Join(dir, "warm"), filepath.Join(dir, "cache")
+	h := newTheatre(t)
+	p.ami = takeName(t, h.box, "first")
+	p.group = h.newGroup(t, name, p.ami, 10*time.Second)
+	keep := func(as string) {
+		h.stop(t)
+		copyDir(t, as, filepath.Join(h.Dir, "sandbox"))
+		h.open(t)
+	}
+	keep(p.cold)
+	h.bake(t, []string{"build", "-var", "name=second", templateFile(t, bakeNoise)})
+	keep(p.warm)
+	copyDir(t, p.cache, h.Cache)
+	return p
+}
+
+func copyDir(t *testing.T, to, from string) {
+	t.Helper()
+	run(t, "/", "cp", "-a", "--sparse=always", from, to)
+}
+
+// TestFaults builds and rolls out while one call in five goes wrong. Each build
+// succeeds or says why not, and never is an AMI or a group wrong.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	p := prepare(t, "faulty")
+	const all = 120
+	seeds := make([]uint64, all)
+	for i := range seeds {
+		seeds[i] = uint64(i + 1)
+	}
+	var mu sync.Mutex
+	succeeded, failed := 0, 0
+	t.Cleanup(func() {
+		if !t.Failed() && succeeded < 9*failed {
+			t.Errorf("of %d builds %d failed: nearly all should get over it", succeeded+failed, failed)
+		}
+		t.Logf("of %d builds %d succeeded and %d failed cleanly", succeeded+failed, succeeded, failed)
+	})
+	for _, seed := range sample(seeds, 3) {
+		t.Run("seed="+strconv.FormatUint(seed, 10), func(t *testing.T) {
+			t.Parallel()
+			sayHowToRepeat(t)
+			ok := p.try(t, seed)
+			mu.Lock()
+			defer mu.Unlock()
+			if ok {
+				succeeded++
+			} else {
+				failed++
+			}
+		})
+	}
+}
+
+// try builds on a bad day of the seed, and looks at the outcome on a good one.
+func (p prepared) try(t *testing.T, seed uint64) (succeeded bool) {
+	t.Helper()
+	h := &theatre{Stage: newStage(t, t.TempDir())}
+	// Every fourth build finds nothing that others have left.
+	begin := p.cold
+	if seed%4 != 0 {
+		begin = p.warm
+		copyDir(t, h.Cache, p.cache)
+	}
+	copyDir(t, filepath.Join(h.Dir, "sandbox"), begin)
+	h.open(t, append([]string{"--seed", strconv.FormatUint(seed, 10)}, badDay...)...)
+	g := p.group
+	g.theatre = h
+
+	kept := filepath.Join(t.TempDir(), "kept.raw")
+	output, err := h.Packer(t.Context(), rehearsal.Packer{
+		Dir: root, Env: h.box.Environ("AKIAOTHER"), EachLine: h.keepDisk(t, kept),
+		Args: []string{"build", "-var", "group=" + g.name, templateFile(t, noiseJob(tagging))},
+	})
+	t.Cleanup(func() {
+		if err != nil || t.Failed() {
+			t.Logf("%v\n%s", err, output)
+		}
+	})
+	nothingLeft(t, h.Stage, output)
+	h.stop(t)
+	h.open(t)
+	g.settle(t)
+
+	if err == nil {
+		ami := amiIn(t, output)
+		h.checkDisk(t, ami, kept)
+		g.runs(t, ami)
+		return true
+	}
+	if !named.MatchString(output.String()) {
+		t.Errorf("the build failed for no reason that it names: %v\n%s", err, output)
+	}
+	g.stands(t, p.ami, kept)
+	return false
+}
+
+// stands fails unless the group is as it was, or AWS has brought it to an AMI
+// that is the baked disk.
+func (g group) stands(t *testing.T, former, baked string) {
+	t.Helper()
+	if g.launches(t) == former {
+		return
+	}
+	refreshes := g.refreshes(t)
+	if len(refreshes) == 0 || refreshes[0].Status != "Successful" {
+		t.Errorf("the group launches %s, and no refresh has succeeded: %v", g.launches(t), refreshes)
+	}
+	ami := g.launches(t)
+	g.runs(t, ami)
+	g.checkDisk(t, ami, baked)
+}
