@@ -19,6 +19,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"slices"
 	"sync"
 
@@ -161,11 +162,12 @@ func (g *group) find(t elbv2.Target) *target {
 	return nil
 }
 
-// choose gives the target for the next request of a listener: nil where there is none.
-func (b *Balancer) choose(l *listener) *target {
+// choose gives the target for the next request of a listener, or for the next connection when the request
+// is nil: nil where there is none.
+func (b *Balancer) choose(l *listener, r *http.Request) *target {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	g := b.groups[l.share.next()]
+	g := b.groups[l.routes.of(r).next()]
 	if g == nil {
 		return nil
 	}

@@ -27,7 +27,7 @@ func (b *Balancer) forward(l *listener) http.Handler {
 		ErrorLog:     silence,
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		t := b.choose(l)
+		t := b.choose(l, r)
 		if t == nil {
 			answer(w, http.StatusServiceUnavailable)
 			return

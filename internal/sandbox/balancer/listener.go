@@ -14,8 +14,8 @@ import (
 // listener is an open listener.
 type listener struct {
 	elbv2.Listener
-	share share // held by the balancer's lock
-	close func() error
+	routes routes // held by the balancer's lock
+	close  func() error
 }
 
 // Listen opens a listener, or changes the one of the same ARN.
@@ -24,7 +24,7 @@ func (b *Balancer) Listen(spec elbv2.Listener) error {
 	defer b.mu.Unlock()
 	before := b.listeners[spec.ARN]
 	if before != nil && before.Address == spec.Address && before.Protocol == spec.Protocol {
-		before.Listener, before.share = spec, newShare(spec.Forward)
+		before.Listener, before.routes = spec, newRoutes(spec)
 		return nil
 	}
 	if before != nil && before.Address == spec.Address { // the port is wanted by the new one
@@ -57,7 +57,7 @@ func (b *Balancer) open(spec elbv2.Listener) (*listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the listener %s: %w", spec.Address, err)
 	}
-	l := &listener{Listener: spec, share: newShare(spec.Forward)}
+	l := &listener{Listener: spec, routes: newRoutes(spec)}
 	if spec.Protocol == "TCP" {
 		ctx, cancel := context.WithCancel(b.ctx)
 		l.close = func() error {

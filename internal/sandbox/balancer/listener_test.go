@@ -106,18 +106,24 @@ func (l *lab) request(method string, header http.Header) *http.Response {
 	return response
 }
 
+// body reads what a response has, to its end.
+func body(t *testing.T, response *http.Response) string {
+	t.Helper()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := response.Body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 // get returns the status and the body of one request.
 func (l *lab) get() (int, string) {
 	l.t.Helper()
 	response := l.request(http.MethodGet, nil)
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	if err := response.Body.Close(); err != nil {
-		l.t.Fatal(err)
-	}
-	return response.StatusCode, string(body)
+	return response.StatusCode, body(l.t, response)
 }
 
 // names gets n times and returns all bodies.

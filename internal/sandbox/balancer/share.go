@@ -10,8 +10,8 @@ type share struct {
 	credit []int
 }
 
-func newShare(groups []elbv2.Weighted) share {
-	return share{groups: groups, credit: make([]int, len(groups))}
+func newShare(groups []elbv2.Weighted) *share {
+	return &share{groups: groups, credit: make([]int, len(groups))}
 }
 
 // next is the ARN of the next request's target group: "" where no group has a weight.

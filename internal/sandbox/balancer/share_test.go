@@ -7,6 +7,17 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/elbv2"
 )
 
+func TestSharesAreExact(t *testing.T) {
+	share := newShare([]elbv2.Weighted{{TargetGroup: "a", Weight: 999}, {TargetGroup: "b", Weight: 1}, {TargetGroup: "c", Weight: 0}, {TargetGroup: "d", Weight: 500}})
+	dealt := map[string]int{}
+	for range 3 * (999 + 1 + 500) {
+		dealt[share.next()]++
+	}
+	if dealt["a"] != 3*999 || dealt["b"] != 3 || dealt["c"] != 0 || dealt["d"] != 3*500 {
+		t.Errorf("dealt %v, want three times 999, 1, 0 and 500", dealt)
+	}
+}
+
 func TestShare(t *testing.T) {
 	for _, test := range []struct {
 		name   string

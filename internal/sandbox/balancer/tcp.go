@@ -22,7 +22,7 @@ func (b *Balancer) relay(ctx context.Context, socket net.Listener, l *listener) 
 // client's is closed: a Network Load Balancer has no other words.
 func (b *Balancer) carry(ctx context.Context, client net.Conn, l *listener) {
 	defer func() { _ = client.Close() }()
-	t := b.choose(l)
+	t := b.choose(l, nil)
 	if t == nil {
 		return
 	}

@@ -146,7 +146,7 @@ func (r *region) change(l *listener, lb *loadBalancer, protocol string, port *in
 // forwardOf gives the target groups that actions forward to.
 func (r *region) forwardOf(actions []action, lb *loadBalancer, protocol string) ([]Weighted, error) {
 	if len(actions) != 1 || actions[0].Type != "forward" {
-		return nil, wire.Errorf("InvalidLoadBalancerAction", "The sandbox's listeners have exactly one default action, of type forward")
+		return nil, wire.Errorf("InvalidLoadBalancerAction", "The sandbox's listeners and rules have exactly one action, of type forward")
 	}
 	a := actions[0]
 	var tuples []targetGroupTuple
@@ -195,10 +195,15 @@ func (r *region) forwardOf(actions []action, lb *loadBalancer, protocol string) 
 // listen has the plane listen.
 func (s *Service) listen(r *region, l *listener) error {
 	lb := r.LoadBalancers[l.LoadBalancer]
+	var rules []Rule
+	for _, u := range r.rulesOf(l.ARN) {
+		rules = append(rules, Rule{slices.Clone(u.Conditions), slices.Clone(u.Forward)})
+	}
 	err := s.plane.Listen(Listener{
 		ARN:      l.ARN,
 		Address:  netip.AddrPortFrom(lb.Address, uint16(l.Port)),
 		Protocol: l.Protocol,
+		Rules:    rules,
 		Forward:  slices.Clone(l.Forward),
 	})
 	if err != nil {
@@ -207,20 +212,25 @@ func (s *Service) listen(r *region, l *listener) error {
 	return nil
 }
 
-func (l *listener) describe() listenerOut {
+// forwardOut is a forward action on the wire.
+func forwardOut(to []Weighted) action {
 	forward := action{Type: "forward", Order: new(1), ForwardConfig: &forwardConfig{TargetGroupStickinessConfig: &stickiness{new(false)}}}
-	for _, w := range l.Forward {
+	for _, w := range to {
 		forward.ForwardConfig.TargetGroups = append(forward.ForwardConfig.TargetGroups, targetGroupTuple{w.TargetGroup, new(w.Weight)})
 	}
-	if len(l.Forward) == 1 {
-		forward.TargetGroupArn = l.Forward[0].TargetGroup
+	if len(to) == 1 {
+		forward.TargetGroupArn = to[0].TargetGroup
 	}
+	return forward
+}
+
+func (l *listener) describe() listenerOut {
 	return listenerOut{
 		ListenerArn:     l.ARN,
 		LoadBalancerArn: l.LoadBalancer,
 		Port:            l.Port,
 		Protocol:        l.Protocol,
-		DefaultActions:  []action{forward},
+		DefaultActions:  []action{forwardOut(l.Forward)},
 	}
 }
 
@@ -285,8 +295,16 @@ func (s *Service) deleteListener(_ context.Context, c *api.Call, in *listenerInp
 	if _, err := r.listener(in.ListenerArn); err != nil {
 		return nil, err
 	}
-	s.plane.Unlisten(in.ListenerArn)
-	delete(r.Listeners, in.ListenerArn)
+	s.close(r, in.ListenerArn)
 	s.inUseChanged(r)
 	return &succeeded{}, nil
+}
+
+// close closes a listener, whose rules go with it.
+func (s *Service) close(r *region, arn string) {
+	s.plane.Unlisten(arn)
+	for _, u := range r.rulesOf(arn) {
+		delete(r.Rules, u.ARN)
+	}
+	delete(r.Listeners, arn)
 }

@@ -249,8 +249,7 @@ func (s *Service) deleteLoadBalancer(_ context.Context, c *api.Call, in *loadBal
 	}
 	for arn, l := range r.Listeners {
 		if l.LoadBalancer == lb.ARN {
-			s.plane.Unlisten(arn)
-			delete(r.Listeners, arn)
+			s.close(r, arn)
 		}
 	}
 	delete(r.LoadBalancers, lb.ARN)

@@ -33,8 +33,15 @@ type Plane interface {
 type Listener struct {
 	ARN      string
 	Address  netip.AddrPort
-	Protocol string // HTTP or TCP
-	Forward  []Weighted
+	Protocol string     // HTTP or TCP
+	Rules    []Rule     // in the order in which they are tried; of HTTP alone
+	Forward  []Weighted // what no rule is about
+}
+
+// Rule is where requests go that meet all of its conditions.
+type Rule struct {
+	Conditions []Condition
+	Forward    []Weighted
 }
 
 // Weighted is a target group and its share of the requests.

@@ -35,6 +35,7 @@ type Service struct {
 type page struct {
 	LoadBalancers map[string]*loadBalancer
 	Listeners     map[string]*listener
+	Rules         map[string]*rule
 	TargetGroups  map[string]*targetGroup
 }
 
@@ -53,6 +54,7 @@ func New(books *state.Books, clock *clock.Clock, fleet func(region string) ec2.F
 		return &page{
 			LoadBalancers: map[string]*loadBalancer{},
 			Listeners:     map[string]*listener{},
+			Rules:         map[string]*rule{},
 			TargetGroups:  map[string]*targetGroup{},
 		}
 	})
@@ -86,7 +88,11 @@ func (s *Service) API() *api.Service {
 	api.Register(r, "DescribeListeners", s.describeListeners)
 	api.Register(r, "ModifyListener", s.modifyListener)
 	api.Register(r, "DeleteListener", s.deleteListener)
+	api.Register(r, "CreateRule", s.createRule)
 	api.Register(r, "DescribeRules", s.describeRules)
+	api.Register(r, "ModifyRule", s.modifyRule)
+	api.Register(r, "DeleteRule", s.deleteRule)
+	api.Register(r, "SetRulePriorities", s.setRulePriorities)
 	api.Register(r, "CreateTargetGroup", s.createTargetGroup)
 	api.Register(r, "DescribeTargetGroups", s.describeTargetGroups)
 	api.Register(r, "ModifyTargetGroup", s.modifyTargetGroup)

@@ -67,6 +67,12 @@ func (r *region) tagsOf(arn string) (*tags, error) {
 			return nil, err
 		}
 		return &tg.Tags, nil
+	case "listener-rule":
+		u, _, err := r.rule(arn)
+		if err != nil {
+			return nil, err
+		}
+		return &u.Tags, nil
 	case "listener":
 		l, err := r.listener(arn)
 		if err != nil {

@@ -240,11 +240,17 @@ func (r *region) describe(tg *targetGroup) targetGroupOut {
 // loadBalancersOf lists the load balancers that forward to a target group.
 func (r *region) loadBalancersOf(targetGroup string) []string {
 	var arns []string
-	for _, l := range inOrder(r.Listeners) {
-		forwards := slices.ContainsFunc(l.Forward, func(w Weighted) bool { return w.TargetGroup == targetGroup })
+	add := func(to []Weighted, l *listener) {
+		forwards := slices.ContainsFunc(to, func(w Weighted) bool { return w.TargetGroup == targetGroup })
 		if forwards && !slices.Contains(arns, l.LoadBalancer) {
 			arns = append(arns, l.LoadBalancer)
 		}
+	}
+	for _, l := range inOrder(r.Listeners) {
+		add(l.Forward, l)
+	}
+	for _, u := range inOrder(r.Rules) {
+		add(u.Forward, r.Listeners[u.Listener])
 	}
 	return arns
 }
