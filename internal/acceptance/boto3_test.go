@@ -19,7 +19,7 @@ func TestBoto3(t *testing.T) {
 		t.Run(strings.TrimSuffix(filepath.Base(script), ".py"), func(t *testing.T) {
 			t.Parallel()
 			// Connections that are open at the end are no concern of the tests.
-			output, err := stage.Client(t.Context(), box, "/usr/bin/python3", "-B", "-W", "ignore::ResourceWarning", script).CombinedOutput()
+			output, err := botocore(t, stage, box, "/usr/bin/python3", "-B", "-W", "ignore::ResourceWarning", script).CombinedOutput()
 			if err != nil {
 				t.Errorf("%v\n%s", err, output)
 			}

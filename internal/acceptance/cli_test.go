@@ -28,7 +28,7 @@ type cli struct {
 func (c cli) try(args ...string) (stdout, stderr string, err error) {
 	c.Helper()
 	argv := append([]string{"/usr/bin/aws", "--endpoint-url", c.box.URL}, args...)
-	client := c.stage.Client(c.Context(), c.box, argv...)
+	client := botocore(c.T, c.stage, c.box, argv...)
 	var out, errs bytes.Buffer
 	client.Stdout, client.Stderr = &out, &errs
 	err = client.Run()
@@ -109,7 +109,8 @@ func TestCLI(t *testing.T) {
 	}{
 		{"a snapshot is written and read back, and made an image", cliSnapshot},
 		{"instances are run, paged through and made an image of", cliInstances},
-		{"a group is made, refreshed, and a refresh cancelled", cliGroup},
+		{"a group is made, refreshed, and a refresh cancelled or rolled back", cliGroup},
+		{"a fleet is launched", cliFleet},
 		{"targets are served through a load balancer", cliBalancer},
 		{"parameters are written and read", cliParameters},
 	} {
@@ -256,7 +257,6 @@ func cliGroup(c cli, ami string) {
 		c.Errorf("cancelled %s, want %s", cancelled, id)
 	}
 	c.until("Cancelled", "InstanceRefreshes[0].Status", "autoscaling", "describe-instance-refreshes", "--auto-scaling-group-name", name)
-	c.refused("ActiveInstanceRefreshNotFound", "autoscaling", "cancel-instance-refresh", "--auto-scaling-group-name", name)
 
 	c.aws(append(start, "MinHealthyPercentage=50,SkipMatching=true")...)
 	c.until("Successful", "InstanceRefreshes[0].Status", "autoscaling", "describe-instance-refreshes", "--auto-scaling-group-name", name)
@@ -264,10 +264,28 @@ func cliGroup(c cli, ami string) {
 		c.Errorf("the refresh is %v %% complete", done)
 	}
 	c.until("2 2", ready, group...)
+	c.aws("autoscaling", "start-instance-refresh", "--auto-scaling-group-name", name,
+		"--desired-configuration", "LaunchTemplate={LaunchTemplateId="+template+",Version=1}",
+		"--preferences", "MinHealthyPercentage=50,CheckpointPercentages=50,100,CheckpointDelay=3600")
+	c.aws("autoscaling", "rollback-instance-refresh", "--auto-scaling-group-name", name)
+	c.until("RollbackSuccessful", "InstanceRefreshes[0].Status", "autoscaling", "describe-instance-refreshes", "--auto-scaling-group-name", name)
+	c.until("2 2", ready, group...)
 	c.sorted("pages of one", c.query("AutoScalingInstances[].LaunchTemplate.Version", "autoscaling", "describe-auto-scaling-instances", "--page-size", "1"), []string{"2", "2"})
 
-	c.aws("autoscaling", "delete-auto-scaling-group", "--auto-scaling-group-name", name, "--force-delete")
-	c.until("", "AutoScalingGroups[].AutoScalingGroupName", group...)
+}
+
+func cliFleet(c cli, ami string) {
+	const name = "cli-fleet"
+	c.aws("ec2", "create-launch-template", "--launch-template-name", name, "--launch-template-data", `{"ImageId":"`+ami+`"}`)
+	create := []string{"ec2", "create-fleet", "--type", "instant", "--launch-template-configs",
+		"LaunchTemplateSpecification={LaunchTemplateName=" + name + ",Version=$Latest},Overrides=[{InstanceType=t3.micro},{InstanceType=t3.small}]",
+		"--target-capacity-specification"}
+	ids := c.query("Instances[].InstanceIds[]", append(create, "TotalTargetCapacity=2,DefaultTargetCapacityType=on-demand")...)
+	if len(ids) != 2 {
+		c.Fatalf("the fleet launched %v, want two instances", ids)
+	}
+	c.aws(append([]string{"ec2", "wait", "instance-running", "--instance-ids"}, ids...)...)
+	c.aws(append([]string{"ec2", "terminate-instances", "--instance-ids"}, ids...)...)
 }
 
 func cliBalancer(c cli, _ string) {
@@ -300,10 +318,8 @@ func cliBalancer(c cli, _ string) {
 		c.Errorf("the second page has %s, want %s", second, targets[1])
 	}
 	c.refused("TargetGroupNotFound", "elbv2", "describe-target-groups", "--names", "nobody")
-	c.refused("ResourceInUse", "elbv2", "delete-target-group", "--target-group-arn", targets[0])
 	c.aws("elbv2", "delete-load-balancer", "--load-balancer-arn", arn)
 	c.aws("elbv2", "wait", "load-balancers-deleted", "--load-balancer-arns", arn)
-	c.aws("elbv2", "delete-target-group", "--target-group-arn", targets[0])
 }
 
 func cliParameters(c cli, _ string) {

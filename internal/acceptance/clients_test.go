@@ -2,6 +2,7 @@ package acceptance
 
 import (
 	"context"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -34,4 +35,13 @@ func states(t *testing.T, profile, scale string) (*rehearsal.Stage, *rehearsal.S
 		}
 	})
 	return stage, box
+}
+
+// botocore is a command of a client that is made with it. Debian's is of 2022:
+// testdata/models teaches it, in botocore's own way of extending models, what
+// Auto Scaling has got since.
+func botocore(t *testing.T, stage *rehearsal.Stage, box *rehearsal.Sandbox, argv ...string) *exec.Cmd {
+	client := stage.Client(t.Context(), box, argv...)
+	client.Env = append(client.Env, "AWS_DATA_PATH="+filepath.Join(root, "internal/acceptance/testdata/models"))
+	return client
 }

@@ -130,13 +130,23 @@ func filter(name, value string) []ec2types.Filter {
 	return []ec2types.Filter{{Name: &name, Values: []string{value}}}
 }
 
+// startSnapshot starts one and waits until EC2 shows it: the waiter for its
+// completion takes what is not shown yet for an error.
 func (w *waiting) startSnapshot() *string {
 	w.Helper()
 	started, err := w.direct.StartSnapshot(w.Context(), &ebs.StartSnapshotInput{VolumeSize: aws.Int64(1), Timeout: aws.Int32(10)})
 	if err != nil {
 		w.Fatal(err)
 	}
-	return started.SnapshotId
+	for {
+		found, err := w.compute.DescribeSnapshots(w.Context(), &ec2.DescribeSnapshotsInput{Filters: filter("snapshot-id", *started.SnapshotId)})
+		if err != nil {
+			w.Fatal(err)
+		}
+		if len(found.Snapshots) == 1 {
+			return started.SnapshotId
+		}
+	}
 }
 
 func snapshotCompleted(snapshot *string) func(context.Context, aws.Config) error {

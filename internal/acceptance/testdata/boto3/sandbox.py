@@ -9,6 +9,7 @@ import uuid
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import WaiterError
 
 BLOCK = 512 * 1024
 
@@ -64,8 +65,19 @@ def write_snapshot(blocks, **options):
 
 
 def wait(service, waiter, **what):
-    """One of botocore's own waiters, at the pace of the sandbox's scaled time."""
-    client(service).get_waiter(waiter).wait(WaiterConfig={"Delay": 0.1, "MaxAttempts": 300}, **what)
+    """One of botocore's own waiters, at the pace of the sandbox's scaled time.
+    EC2 shows what is new a moment later, which most waiters take for a failure."""
+
+    def waited():
+        try:
+            client(service).get_waiter(waiter).wait(WaiterConfig={"Delay": 0.1, "MaxAttempts": 300}, **what)
+        except WaiterError as error:
+            if ".NotFound" not in str(error):
+                raise
+            return False
+        return True
+
+    until(waited)
 
 
 def until(condition):

@@ -1,11 +1,14 @@
-"""boto3 makes a group, refreshes it, cancels a refresh and takes a release back."""
+"""boto3 makes a group, refreshes it, cancels a refresh and rolls one back."""
 
 import unittest
 
-from sandbox import client, image, unique, until
+from botocore.exceptions import ClientError
+
+from sandbox import client, image, unique, until, wait
 
 EC2 = client("ec2")
 SCALING = client("autoscaling")
+ALARMS = client("cloudwatch")
 ERRORS = SCALING.exceptions
 
 
@@ -42,29 +45,25 @@ class Group:
     def versions(self):
         return [i["LaunchTemplate"]["Version"] for i in self.describe()["Instances"] if i["LifecycleState"] == "InService"]
 
-    def refresh(self, to="2", **preferences):
+    def refresh(self, **preferences):
         return SCALING.start_instance_refresh(
             AutoScalingGroupName=self.name,
-            DesiredConfiguration={"LaunchTemplate": self.version(to)},
+            DesiredConfiguration={"LaunchTemplate": self.version("2")},
             Preferences={"MinHealthyPercentage": 50, **preferences},
         )["InstanceRefreshId"]
 
+    def describe_refresh(self, refresh):
+        return SCALING.describe_instance_refreshes(AutoScalingGroupName=self.name, InstanceRefreshIds=[refresh])["InstanceRefreshes"][0]
+
     def status(self, refresh):
-        found = SCALING.describe_instance_refreshes(AutoScalingGroupName=self.name, InstanceRefreshIds=[refresh])["InstanceRefreshes"]
-        return found[0]["Status"]
+        return self.describe_refresh(refresh)["Status"]
 
     def ends(self, refresh, status):
         """Waits until the refresh has this status."""
-        seen = []
-
-        def reached():
-            seen.append(self.status(refresh))
-            return seen[-1] == status
-
         try:
-            until(reached)
+            until(lambda: self.status(refresh) == status)
         except TimeoutError as error:
-            raise AssertionError(f"{refresh} is {seen[-1]}, not {status}") from error
+            raise AssertionError(f"not {status}: {self.describe_refresh(refresh)}") from error
 
     def delete(self):
         SCALING.delete_auto_scaling_group(AutoScalingGroupName=self.name, ForceDelete=True)
@@ -106,22 +105,39 @@ class Groups(unittest.TestCase):
         with self.assertRaises(ERRORS.ActiveInstanceRefreshNotFoundFault):
             SCALING.cancel_instance_refresh(AutoScalingGroupName=group.name)
 
-    def test_a_release_is_rolled_back(self):
-        # This botocore is older than RollbackInstanceRefresh: a release is taken
-        # back as it was then, by cancelling and a refresh towards the former.
+    def test_a_refresh_is_rolled_back(self):
         group = self.group()
         refresh = group.refresh(CheckpointPercentages=[50, 100], CheckpointDelay=3600)
         until(lambda: "2" in group.versions())
-        waiting = SCALING.describe_instance_refreshes(AutoScalingGroupName=group.name, InstanceRefreshIds=[refresh])["InstanceRefreshes"][0]
-        self.assertEqual([50, 100], waiting["Preferences"]["CheckpointPercentages"])
-        SCALING.cancel_instance_refresh(AutoScalingGroupName=group.name)
-        group.ends(refresh, "Cancelled")
-        self.assertEqual(["1", "2"], sorted(group.versions()))
-        untouched = [i["InstanceId"] for i in group.describe()["Instances"] if i["LaunchTemplate"]["Version"] == "1"]
-        back = group.refresh(to="1", SkipMatching=True)
-        group.ends(back, "Successful")
+        self.assertEqual(refresh, SCALING.rollback_instance_refresh(AutoScalingGroupName=group.name)["InstanceRefreshId"])
+        group.ends(refresh, "RollbackSuccessful")
         self.assertEqual((["1", "1"], "1"), (group.versions(), group.describe()["LaunchTemplate"]["Version"]))
-        self.assertLessEqual(set(untouched), {i["InstanceId"] for i in group.describe()["Instances"]})
+        self.assertTrue(group.describe_refresh(refresh)["RollbackDetails"]["RollbackReason"])
+        with self.assertRaises(ERRORS.ActiveInstanceRefreshNotFoundFault):
+            SCALING.rollback_instance_refresh(AutoScalingGroupName=group.name)
+
+    def test_a_refresh_without_a_desired_configuration_is_irreversible(self):
+        group = self.group(size=1)
+        SCALING.start_instance_refresh(AutoScalingGroupName=group.name, Preferences={"InstanceWarmup": 3600})
+        with self.assertRaises(ERRORS.IrreversibleInstanceRefreshFault):
+            SCALING.rollback_instance_refresh(AutoScalingGroupName=group.name)
+
+    def test_an_alarm_rolls_a_refresh_back(self):
+        group, alarm = self.group(), unique("alarm")
+        metric = {"Namespace": "boto3", "MetricName": "errors", "Statistic": "Sum", "Period": 60, "EvaluationPeriods": 1}
+        ALARMS.put_metric_alarm(AlarmName=alarm, **metric, Threshold=0, ComparisonOperator="GreaterThanThreshold")
+        wait("cloudwatch", "alarm_exists", AlarmNames=[alarm])
+        watched = {"AutoRollback": True, "AlarmSpecification": {"Alarms": [alarm]}, "CheckpointPercentages": [50, 100], "CheckpointDelay": 3600}
+        with self.assertRaises(ClientError) as caught:
+            group.refresh(**watched)  # the alarm has no data yet
+        self.assertIn(alarm, str(caught.exception))
+        ALARMS.set_alarm_state(AlarmName=alarm, StateValue="OK", StateReason="boto3 says so")
+        refresh = group.refresh(**watched)
+        until(lambda: group.status(refresh) == "InProgress")
+        ALARMS.set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="boto3 says so")
+        group.ends(refresh, "RollbackSuccessful")
+        self.assertEqual(["1", "1"], group.versions())
+        self.assertIn(alarm, group.describe_refresh(refresh)["RollbackDetails"]["RollbackReason"])
 
 
 if __name__ == "__main__":

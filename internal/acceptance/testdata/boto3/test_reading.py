@@ -5,7 +5,7 @@ import unittest
 
 from botocore.exceptions import ClientError
 
-from sandbox import BLOCK, client, image, register, root_snapshot, unique, wait, write_snapshot
+from sandbox import BLOCK, client, image, register, root_snapshot, unique, until, wait, write_snapshot
 
 COUNT = 12  # of each kind; pages of five are three
 
@@ -13,8 +13,13 @@ COUNT = 12  # of each kind; pages of five are three
 class Reading(unittest.TestCase):
     def paged(self, service, operation, key, size, **what):
         """All that the paginator gives of key; there must be several pages,
-        none longer than asked."""
-        pages = [page[key] for page in client(service).get_paginator(operation).paginate(PaginationConfig={"PageSize": size}, **what)]
+        none longer than asked. EC2 shows what is new a moment later."""
+
+        def every():
+            pages = [page[key] for page in client(service).get_paginator(operation).paginate(PaginationConfig={"PageSize": size}, **what)]
+            return pages if sum(map(len, pages)) >= COUNT else None
+
+        pages = until(every)
         self.assertGreater(len(pages), 1)
         self.assertLessEqual(max(map(len, pages)), size)
         return [item for page in pages for item in page]
@@ -26,7 +31,8 @@ class Reading(unittest.TestCase):
         wait("ec2", "image_available", ImageIds=made)
         ec2.create_tags(Resources=made, Tags=[{"Key": "batch", "Value": batch}])
         mine = {"Name": "tag:batch", "Values": [batch]}
-        every = ec2.describe_images(Filters=[mine])["Images"]  # this botocore knows no pages of them
+        # This botocore knows no pages of images.
+        every = until(lambda: (found := ec2.describe_images(Filters=[mine])["Images"]) and len(found) == COUNT and found)
         self.assertEqual(made, sorted(i["ImageId"] for i in every))
 
         even = ec2.describe_images(Filters=[mine, {"Name": "description", "Values": [f"{batch} 0", "nothing"]}])["Images"]
@@ -86,7 +92,7 @@ class Reading(unittest.TestCase):
         made = sorted(i["InstanceId"] for i in reservation["Instances"])
         self.assertEqual({"pending"}, {i["State"]["Name"] for i in reservation["Instances"]})
         mine = {"Name": "tag:batch", "Values": [batch]}
-        wait("ec2", "instance_running", Filters=[mine])
+        wait("ec2", "instance_running", InstanceIds=made)
         reservations = [
             page["Reservations"] for page in ec2.get_paginator("describe_instances").paginate(Filters=[mine], PaginationConfig={"PageSize": 5})
         ]
@@ -138,6 +144,27 @@ class Reading(unittest.TestCase):
         self.assertLessEqual(names, {t["TargetGroupName"] for t in targets})
         with self.assertRaises(balancing.exceptions.TargetGroupNotFoundException):
             balancing.describe_target_groups(Names=[prefix])
+
+    def test_alarms(self):
+        cloudwatch, prefix = client("cloudwatch"), unique("alarm")
+        for n in range(COUNT):
+            cloudwatch.put_metric_alarm(
+                AlarmName=f"{prefix}-{n}",
+                Namespace="boto3",
+                MetricName="errors",
+                Statistic="Sum",
+                Period=60,
+                EvaluationPeriods=1,
+                Threshold=0.5,
+                ComparisonOperator="GreaterThanThreshold",
+            )
+        cloudwatch.set_alarm_state(AlarmName=f"{prefix}-0", StateValue="ALARM", StateReason="boto3 says so")
+        every = self.paged("cloudwatch", "describe_alarms", "MetricAlarms", 5, AlarmNamePrefix=prefix)
+        self.assertEqual({f"{prefix}-{n}" for n in range(COUNT)}, {a["AlarmName"] for a in every})
+        alarmed = cloudwatch.describe_alarms(AlarmNamePrefix=prefix, StateValue="ALARM")["MetricAlarms"]
+        self.assertEqual([(f"{prefix}-0", "boto3 says so", 0.5)], [(a["AlarmName"], a["StateReason"], a["Threshold"]) for a in alarmed])
+        with self.assertRaises(cloudwatch.exceptions.ResourceNotFound):
+            cloudwatch.set_alarm_state(AlarmName=prefix, StateValue="OK", StateReason="boto3 says so")
 
     def test_parameters(self):
         ssm, path = client("ssm"), "/" + unique("boto3")
