@@ -37,6 +37,9 @@ type GroupSpec struct {
 	Warmup time.Duration
 }
 
+// listenerPort is where the load balancer listens.
+const listenerPort = 80
+
 // NewGroup makes a launch template, a load balancer with a listener and a
 // target group, and an Auto Scaling group of spec.Size instances in the
 // default VPC's subnets, as an operator would by hand.
@@ -57,11 +60,17 @@ func (b *Sandbox) NewGroup(ctx context.Context, spec GroupSpec) (Group, error) {
 	}
 	vpc := subnets.Subnets[0].VpcId
 
+	front, back, err := guard(ctx, compute, spec, vpc)
+	if err != nil {
+		return group, err
+	}
 	template, err := compute.CreateLaunchTemplate(ctx, &ec2.CreateLaunchTemplateInput{
 		LaunchTemplateName: aws.String(spec.Name),
 		LaunchTemplateData: &ec2types.RequestLaunchTemplateData{
 			ImageId:      aws.String(spec.ImageID),
 			InstanceType: ec2types.InstanceTypeT3Small,
+
+			SecurityGroupIds: []string{back},
 			TagSpecifications: []ec2types.LaunchTemplateTagSpecificationRequest{{
 				ResourceType: ec2types.ResourceTypeInstance,
 				Tags:         []ec2types.Tag{{Key: aws.String("Name"), Value: aws.String(spec.Name)}},
@@ -73,7 +82,7 @@ func (b *Sandbox) NewGroup(ctx context.Context, spec GroupSpec) (Group, error) {
 	}
 	group.LaunchTemplateID = *template.LaunchTemplate.LaunchTemplateId
 
-	if err := group.balance(ctx, elb.NewFromConfig(config), spec, vpc, subnetIDs); err != nil {
+	if err := group.balance(ctx, elb.NewFromConfig(config), spec, vpc, subnetIDs, front); err != nil {
 		return group, err
 	}
 
@@ -96,10 +105,32 @@ func (b *Sandbox) NewGroup(ctx context.Context, spec GroupSpec) (Group, error) {
 	return group, err
 }
 
+// guard makes the security group of the load balancer, which lets everybody in to its listener, and that of the
+// instances, which lets the load balancer in to their service.
+func guard(ctx context.Context, compute *ec2.Client, spec GroupSpec, vpc *string) (front, back string, err error) {
+	open := func(name string, port int32, permission ec2types.IpPermission) (string, error) {
+		made, err := compute.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{GroupName: &name, Description: &name, VpcId: vpc})
+		if err != nil {
+			return "", err
+		}
+		permission.IpProtocol, permission.FromPort, permission.ToPort = aws.String("tcp"), &port, &port
+		_, err = compute.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{
+			GroupId: made.GroupId, IpPermissions: []ec2types.IpPermission{permission},
+		})
+		return *made.GroupId, err
+	}
+	front, err = open(spec.Name+" front", listenerPort, ec2types.IpPermission{IpRanges: []ec2types.IpRange{{CidrIp: aws.String("0.0.0.0/0")}}})
+	if err != nil {
+		return "", "", err
+	}
+	back, err = open(spec.Name+" back", spec.Port, ec2types.IpPermission{UserIdGroupPairs: []ec2types.UserIdGroupPair{{GroupId: &front}}})
+	return front, back, err
+}
+
 // balance makes the load balancer, its target group and its listener.
-func (g *Group) balance(ctx context.Context, balancing *elb.Client, spec GroupSpec, vpc *string, subnets []string) error {
+func (g *Group) balance(ctx context.Context, balancing *elb.Client, spec GroupSpec, vpc *string, subnets []string, securityGroup string) error {
 	balancer, err := balancing.CreateLoadBalancer(ctx, &elb.CreateLoadBalancerInput{
-		Name: aws.String(spec.Name), Subnets: subnets,
+		Name: aws.String(spec.Name), Subnets: subnets, SecurityGroups: []string{securityGroup},
 	})
 	if err != nil {
 		return err
@@ -131,7 +162,7 @@ func (g *Group) balance(ctx context.Context, balancing *elb.Client, spec GroupSp
 	listener, err := balancing.CreateListener(ctx, &elb.CreateListenerInput{
 		LoadBalancerArn: balancer.LoadBalancers[0].LoadBalancerArn,
 		Protocol:        elbtypes.ProtocolEnumHttp,
-		Port:            aws.Int32(80),
+		Port:            aws.Int32(listenerPort),
 		DefaultActions: []elbtypes.Action{{
 			Type: elbtypes.ActionTypeEnumForward, TargetGroupArn: aws.String(g.TargetGroupARN),
 		}},

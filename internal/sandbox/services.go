@@ -114,7 +114,7 @@ func (s *Sandbox) openGroups(options Options) error {
 	v := &s.services
 	var plane elbv2.Plane = elbv2.NewStates(s.clock)
 	if options.Machines == Container {
-		real := balancer.New(v.host.Dial)
+		real := balancer.New(v.host.DialFrom)
 		s.onClose(real.Close)
 		plane = real
 	}

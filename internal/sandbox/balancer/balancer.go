@@ -20,14 +20,18 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/elbv2"
 )
 
-// Dial connects to a target's address.
-type Dial func(ctx context.Context, network, address string) (net.Conn, error)
+// Dial connects to a target's address from that of a load balancer's node. A node that is not valid is none.
+type Dial func(ctx context.Context, node netip.Addr, network, address string) (net.Conn, error)
+
+// dial connects to a target's address.
+type dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 // Balancer is an elbv2.Plane.
 type Balancer struct {
@@ -49,6 +53,7 @@ type group struct {
 	elbv2.TargetGroup
 	targets []*target
 	next    int // whose turn it is
+	node    int // which node's
 }
 
 // New makes a balancer that reaches its targets by dial.
@@ -106,9 +111,23 @@ func (b *Balancer) Register(arn string, t elbv2.Target) {
 	if g.find(t) != nil {
 		return
 	}
-	added := newTarget(b.ctx, t, b.dial)
+	added := newTarget(b.ctx, t, b.from(g))
 	g.targets = append(g.targets, added)
 	b.tasks.Go(func() { b.watch(g, added) })
+}
+
+// from connects to targets of a group from the nodes of its load balancer in turn.
+func (b *Balancer) from(g *group) dial {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		b.mu.Lock()
+		var node netip.Addr
+		if len(g.Nodes) > 0 {
+			g.node++
+			node = g.Nodes[g.node%len(g.Nodes)]
+		}
+		b.mu.Unlock()
+		return b.dial(ctx, node, network, address)
+	}
 }
 
 // Drain gives a target no more requests; those under way finish.

@@ -102,9 +102,9 @@ func (b *Balancer) check(ctx context.Context, g elbv2.TargetGroup, t *target) el
 	}
 	found, err := healthy, error(nil)
 	if g.CheckProtocol == "TCP" {
-		err = b.connects(ctx, address)
+		err = t.connects(ctx, address)
 	} else {
-		found, err = b.answers(ctx, "http://"+address+g.CheckPath, g.Matcher)
+		found, err = t.answers(ctx, "http://"+address+g.CheckPath, g.Matcher)
 	}
 	switch {
 	case err == nil:
@@ -116,22 +116,22 @@ func (b *Balancer) check(ctx context.Context, g elbv2.TargetGroup, t *target) el
 	}
 }
 
-func (b *Balancer) connects(ctx context.Context, address string) error {
-	conn, err := b.dial(ctx, "tcp", address)
+func (t *target) connects(ctx context.Context, address string) error {
+	conn, err := t.dial(ctx, "tcp", address)
 	if err != nil {
 		return err
 	}
 	return conn.Close()
 }
 
-func (b *Balancer) answers(ctx context.Context, url, matcher string) (elbv2.Health, error) {
+func (t *target) answers(ctx context.Context, url, matcher string) (elbv2.Health, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return elbv2.Health{}, err
 	}
 	request.Header.Set("User-Agent", "ELB-HealthChecker/2.0")
 	// A connection is for one check: a target that takes no new ones is not healthy.
-	transport := &http.Transport{DialContext: b.dial, DisableKeepAlives: true, DisableCompression: true}
+	transport := &http.Transport{DialContext: t.dial, DisableKeepAlives: true, DisableCompression: true}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
 		return elbv2.Health{}, err

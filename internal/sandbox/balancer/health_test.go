@@ -37,7 +37,7 @@ func newPatient(t *testing.T) *patient {
 	return p
 }
 
-func (p *patient) dial(_ context.Context, _, address string) (net.Conn, error) {
+func (p *patient) dial(_ context.Context, _ netip.Addr, _, address string) (net.Conn, error) {
 	if p.refuse.Load() || address != web.Address.String() {
 		return nil, errors.New("connection refused")
 	}

@@ -27,6 +27,10 @@ func (b *Balancer) forward(l *listener) http.Handler {
 		ErrorLog:     silence,
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodTrace {
+			answer(w, http.StatusMethodNotAllowed)
+			return
+		}
 		t := b.choose(l, r)
 		if t == nil {
 			answer(w, http.StatusServiceUnavailable)
@@ -54,7 +58,30 @@ func address(r *httputil.ProxyRequest, port uint16) {
 type toTarget struct{}
 
 func (toTarget) RoundTrip(r *http.Request) (*http.Response, error) {
-	return r.Context().Value(chosen{}).(*target).transport.RoundTrip(r)
+	return r.Context().Value(chosen{}).(*target).transport.RoundTrip(once(r))
+}
+
+// once gives a request that is the same for the target, but not sent again when it cuts the connection:
+// http.Transport repeats what has no body and an idempotent method, or a header that says it is idempotent.
+func once(r *http.Request) *http.Request {
+	single := r.WithContext(r.Context())
+	if r.Body == nil && lacksBody(r.Method) {
+		// A body that may be something. It is found to be nothing before anything is sent.
+		single.Body = io.NopCloser(strings.NewReader(""))
+	}
+	single.Header = r.Header.Clone()
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values, given := single.Header[name]; given {
+			delete(single.Header, name)
+			single.Header[strings.ToLower(name)] = values // another spelling of the same name
+		}
+	}
+	return single
+}
+
+// lacksBody tells of the idempotent methods, which http.Transport sends no empty body with.
+func lacksBody(method string) bool {
+	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions
 }
 
 // answerFor answers a request that its target did not: 504 where it took too long, else 502.
@@ -69,6 +96,7 @@ func answerFor(w http.ResponseWriter, _ *http.Request, err error) {
 
 // reasons are the words of an Application Load Balancer for its own errors.
 var reasons = map[int]string{
+	http.StatusMethodNotAllowed:   "Not Allowed",
 	http.StatusBadGateway:         "Bad Gateway",
 	http.StatusServiceUnavailable: "Service Temporarily Unavailable",
 	http.StatusGatewayTimeout:     "Gateway Time-out",

@@ -6,16 +6,31 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/elbv2"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/gate"
 )
 
 // listener is an open listener.
 type listener struct {
 	elbv2.Listener
 	routes routes // held by the balancer's lock
+	socket *net.TCPListener
 	close  func() error
+}
+
+// admit drops clients that try to connect, or does so no more, as the listener is to be.
+func (l *listener) admit() error {
+	raw, err := l.socket.SyscallConn()
+	if err == nil {
+		err = gate.Shut(raw, l.Shut)
+	}
+	if err != nil {
+		return fmt.Errorf("shut or open the listener %s: %w", l.Address, err)
+	}
+	return nil
 }
 
 // Listen opens a listener, or changes the one of the same ARN.
@@ -25,7 +40,7 @@ func (b *Balancer) Listen(spec elbv2.Listener) error {
 	before := b.listeners[spec.ARN]
 	if before != nil && before.Address == spec.Address && before.Protocol == spec.Protocol {
 		before.Listener, before.routes = spec, newRoutes(spec)
-		return nil
+		return before.admit()
 	}
 	if before != nil && before.Address == spec.Address { // the port is wanted by the new one
 		_ = before.close() // nobody is served by it any more, whatever it says
@@ -53,11 +68,12 @@ func (b *Balancer) Unlisten(arn string) {
 }
 
 func (b *Balancer) open(spec elbv2.Listener) (*listener, error) {
-	socket, err := new(net.ListenConfig).Listen(b.ctx, "tcp", spec.Address.String())
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error { return gate.Shut(raw, spec.Shut) }}
+	socket, err := config.Listen(b.ctx, "tcp", spec.Address.String())
 	if err != nil {
 		return nil, fmt.Errorf("open the listener %s: %w", spec.Address, err)
 	}
-	l := &listener{Listener: spec, routes: newRoutes(spec)}
+	l := &listener{Listener: spec, routes: newRoutes(spec), socket: socket.(*net.TCPListener)}
 	if spec.Protocol == "TCP" {
 		ctx, cancel := context.WithCancel(b.ctx)
 		l.close = func() error {
@@ -91,7 +107,7 @@ func ignoreClosed(err error) error {
 }
 
 // within limits how long a connection may take.
-func within(limit time.Duration, dial Dial) Dial {
+func within(limit time.Duration, dial dial) dial {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()

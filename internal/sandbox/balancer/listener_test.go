@@ -27,7 +27,7 @@ type lab struct {
 func newLab(t *testing.T, protocol string) *lab {
 	t.Helper()
 	l := &lab{
-		Balancer: New(new(net.Dialer).DialContext), t: t, changed: make(chan elbv2.Target, 100),
+		Balancer: New(anywhere), t: t, changed: make(chan elbv2.Target, 100),
 		listener: elbv2.Listener{
 			ARN: "front", Address: freeAddress(t), Protocol: protocol,
 			Forward: []elbv2.Weighted{{TargetGroup: "webs", Weight: 1}},
@@ -40,6 +40,11 @@ func newLab(t *testing.T, protocol string) *lab {
 		t.Fatal(err)
 	}
 	return l
+}
+
+// anywhere connects from no node.
+func anywhere(ctx context.Context, _ netip.Addr, network, address string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, network, address)
 }
 
 // freeAddress is one of a loopback address of its own, so that nobody takes the port in between.
@@ -394,4 +399,33 @@ func (l *lab) begun(conn net.Conn) *bufio.Scanner {
 	}
 	l.t.Fatalf("the target never began to answer: %v", lines.Err())
 	return nil
+}
+
+func TestAShutListenerDropsClients(t *testing.T) {
+	l := newLab(t, "HTTP")
+	l.add("webs", "i-1", named("one"))
+	l.listener.Shut = true
+	if err := l.Listen(l.listener); err != nil {
+		t.Fatal(err)
+	}
+	if hears(t, l.listener) {
+		t.Error("a listener that is shut lets a client in")
+	}
+	l.listener.Shut = false
+	if err := l.Listen(l.listener); err != nil {
+		t.Fatal(err)
+	}
+	if status, body := l.get(); status != http.StatusOK || body != "one" {
+		t.Errorf("a listener that is open again answers %d %q", status, body)
+	}
+}
+
+func hears(t *testing.T, l elbv2.Listener) bool {
+	t.Helper()
+	dialer := net.Dialer{Timeout: 300 * time.Millisecond}
+	conn, err := dialer.DialContext(t.Context(), "tcp", l.Address.String())
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil
 }

@@ -17,6 +17,7 @@ const (
 // target is a target that is registered or draining.
 type target struct {
 	elbv2.Target
+	dial      dial
 	transport *http.Transport // its own: another target may get its address later, but not its connections
 
 	ctx     context.Context // ends when the target is removed
@@ -30,8 +31,8 @@ type target struct {
 	passed, failed int // checks in a row
 }
 
-func newTarget(ctx context.Context, t elbv2.Target, dial Dial) *target {
-	added := &target{Target: t, health: registering}
+func newTarget(ctx context.Context, t elbv2.Target, dial dial) *target {
+	added := &target{Target: t, dial: dial, health: registering}
 	added.ctx, added.cancel = context.WithCancel(ctx)
 	added.watched, added.unwatch = context.WithCancel(added.ctx)
 	added.transport = &http.Transport{

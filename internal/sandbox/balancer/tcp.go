@@ -26,7 +26,7 @@ func (b *Balancer) carry(ctx context.Context, client net.Conn, l *listener) {
 	if t == nil {
 		return
 	}
-	server, err := within(connectTimeout, b.dial)(t.ctx, "tcp", t.Address.String())
+	server, err := within(connectTimeout, t.dial)(t.ctx, "tcp", t.Address.String())
 	if err != nil {
 		return
 	}

@@ -20,6 +20,10 @@ func (s *Service) enforce() {
 	for _, name := range s.pages.Regions() {
 		r := s.in(name)
 		network.Groups = append(network.Groups, r.machineGroups()...)
+		network.Groups = append(network.Groups, r.ungoverned())
+		for _, i := range ordered(r.ServiceInterfaces) {
+			network.Nodes = append(network.Nodes, i.Address)
+		}
 		for _, i := range r.Instances {
 			r.admit(i, host)
 		}
@@ -36,6 +40,11 @@ func (r *region) machineGroups() []machine.Group {
 		if i.ended() {
 			continue
 		}
+		for _, id := range i.SecurityGroupIds {
+			members[id] = append(members[id], i.Address)
+		}
+	}
+	for _, i := range ordered(r.ServiceInterfaces) {
 		for _, id := range i.SecurityGroupIds {
 			members[id] = append(members[id], i.Address)
 		}

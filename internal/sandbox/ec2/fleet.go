@@ -35,6 +35,8 @@ type Fleet interface {
 	// Subnets lists the default subnet of each zone, by zone.
 	Subnets() []SubnetPlace
 
+	Interfaces
+
 	// Subscribe calls heard for each change of an instance's state, one call at
 	// a time, in their order, and without the books held. The returned function
 	// ends it.

@@ -29,6 +29,7 @@ type page struct {
 	Volumes             map[string]*volume
 	Instances           map[string]*instance
 	LaunchTemplates     map[string]*launchTemplate
+	ServiceInterfaces   map[string]*serviceInterface
 	Fleets              map[string]*fleetRequest
 	Requests            map[string]*request
 }

@@ -165,6 +165,11 @@ func (r *region) deleteSecurityGroup(c *api.Call, in *deleteSecurityGroupInput) 
 			return nil, dependent
 		}
 	}
+	for _, i := range r.ServiceInterfaces {
+		if slices.Contains(i.SecurityGroupIds, group.Id) {
+			return nil, dependent
+		}
+	}
 	for _, other := range r.SecurityGroups {
 		if other != group && slices.ContainsFunc(other.Rules, func(rl rule) bool { return rl.ReferencedGroupId == group.Id }) {
 			return nil, dependent
@@ -393,7 +398,7 @@ func (r *region) authorize(c *api.Call, in *authorizeInput, egress bool) (*autho
 		one.Tags = tagged["security-group-rule"]
 		out.SecurityGroupRules = append(out.SecurityGroupRules, group.add(one).item(group.Id))
 	}
-	r.service.enforce()
+	r.service.rulesChanged()
 	return out, nil
 }
 
@@ -438,7 +443,7 @@ func (r *region) revoke(c *api.Call, in *revokeInput, egress bool) (*succeeded, 
 		}
 	}
 	group.Rules = kept
-	r.service.enforce()
+	r.service.rulesChanged()
 	return &succeeded{true}, nil
 }
 

@@ -62,6 +62,7 @@ type Service struct {
 	report    func(error)
 	real      bool                       // instances are machines, volumes have files
 	unfilled  map[string]*storage.Blocks // of volumes that have no file yet
+	ruled     []func()                   // called after changes of security groups' rules
 	retagging map[string][]retagging     // changes of tags that are not seen yet, by the bearer's id
 
 	context context.Context // of work in the background
@@ -101,7 +102,7 @@ func newPage(string) *page {
 	return &page{
 		Subnets: map[string]*subnet{}, SecurityGroups: map[string]*securityGroup{}, KeyPairs: map[string]*keyPair{},
 		Images: map[string]*image{}, Volumes: map[string]*volume{}, Instances: map[string]*instance{},
-		LaunchTemplates: map[string]*launchTemplate{}, Fleets: map[string]*fleetRequest{}, Requests: map[string]*request{},
+		LaunchTemplates: map[string]*launchTemplate{}, ServiceInterfaces: map[string]*serviceInterface{}, Fleets: map[string]*fleetRequest{}, Requests: map[string]*request{},
 	}
 }
 
@@ -178,6 +179,9 @@ func (r *region) resume() error {
 			r.service.addresses.take(i.Address, s.Cidr)
 			r.keepPublic(i)
 		}
+	}
+	for _, i := range r.ServiceInterfaces {
+		r.service.addresses.take(i.Address, r.Subnets[i.SubnetId].Cidr)
 	}
 	if r.service.real {
 		if err := r.service.store.SweepVolumes(r.name, func(id string) bool {

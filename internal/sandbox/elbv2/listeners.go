@@ -205,6 +205,7 @@ func (s *Service) listen(r *region, l *listener) error {
 		Protocol: l.Protocol,
 		Rules:    rules,
 		Forward:  slices.Clone(l.Forward),
+		Shut:     !r.fleet.LetsIn(lb.SecurityGroups, uint16(l.Port)),
 	})
 	if err != nil {
 		return wire.Errorf("InvalidConfigurationRequest", "The sandbox cannot listen at %s port %d: %v", lb.Address, l.Port, err)

@@ -23,6 +23,7 @@ type loadBalancer struct {
 	Address                 netip.Addr
 	Subnets                 []ec2.SubnetPlace
 	SecurityGroups          []string
+	Nodes                   []ec2.Interface
 	DeletionProtection      bool `json:",omitempty"`
 	Tags                    tags `json:",omitempty"`
 }
@@ -102,7 +103,7 @@ func (s *Service) createLoadBalancer(_ context.Context, c *api.Call, in *createL
 		Created:        c.Now,
 		Active:         c.Now.Add(s.clock.Transition(clock.LoadBalancer)),
 		Subnets:        places,
-		SecurityGroups: in.SecurityGroups,
+		SecurityGroups: r.securityGroups(kind, in.SecurityGroups),
 	}
 	if err := lb.Tags.add(c, arn, in.Tags); err != nil {
 		return nil, err
@@ -119,6 +120,9 @@ func (s *Service) createLoadBalancer(_ context.Context, c *api.Call, in *createL
 	n := s.nextAddress()
 	if n == 0 {
 		return nil, wire.Errorf("TooManyLoadBalancers", "The sandbox has addresses for %d load balancers", maxLoadBalancers)
+	}
+	if err := r.addNodes(lb); err != nil {
+		return nil, err
 	}
 	lb.Address = s.address(n)
 	r.LoadBalancers[arn] = lb
@@ -254,6 +258,7 @@ func (s *Service) deleteLoadBalancer(_ context.Context, c *api.Call, in *loadBal
 	}
 	delete(r.LoadBalancers, lb.ARN)
 	s.inUseChanged(r)
+	r.removeNodes(lb)
 	return &succeeded{}, nil
 }
 

@@ -36,6 +36,7 @@ type Listener struct {
 	Protocol string     // HTTP or TCP
 	Rules    []Rule     // in the order in which they are tried; of HTTP alone
 	Forward  []Weighted // what no rule is about
+	Shut     bool       // clients on this machine are not let in by the security groups: they are dropped
 }
 
 // Rule is where requests go that meet all of its conditions.
@@ -54,9 +55,10 @@ type Weighted struct {
 // Durations are scaled already.
 type TargetGroup struct {
 	ARN                string
-	Protocol           string // HTTP or TCP
-	CheckProtocol      string // HTTP or TCP
-	CheckPort          int    // 0 is the target's own
+	Nodes              []netip.Addr // of the load balancer: where requests and checks come from
+	Protocol           string       // HTTP or TCP
+	CheckProtocol      string       // HTTP or TCP
+	CheckPort          int          // 0 is the target's own
 	CheckPath          string
 	Matcher            string // of HTTP status codes: "200", "200,202", "200-299"
 	Interval, Timeout  time.Duration

@@ -115,6 +115,7 @@ func (s *Service) in(name string) *region {
 	}
 	r := &region{page: s.pages.In(name), name: name, fleet: s.fleet(name)}
 	s.opened[name] = r
+	r.fleet.SubscribeToRules(func() { s.relisten(r) })
 	r.fleet.Subscribe(func(change ec2.StateChange) {
 		if change.To == ec2.Terminated {
 			s.books.Do(func() { s.bury(r, change.InstanceID) })
@@ -126,7 +127,7 @@ func (s *Service) in(name string) *region {
 // resume puts a region that was saved back to work.
 func (s *Service) resume(r *region) error {
 	for _, tg := range r.TargetGroups {
-		s.plane.Serve(tg.spec(s))
+		s.serve(r, tg)
 		for _, t := range tg.all() {
 			m, ok := r.fleet.Member(t.ID)
 			switch {

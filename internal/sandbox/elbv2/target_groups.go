@@ -124,7 +124,7 @@ func (s *Service) createTargetGroup(_ context.Context, c *api.Call, in *createTa
 		}
 	}
 	r.TargetGroups[arn] = tg
-	s.plane.Serve(tg.spec(s))
+	s.serve(r, tg)
 	return &targetGroupsOutput{[]targetGroupOut{r.describe(tg)}}, nil
 }
 
@@ -192,10 +192,11 @@ func (h *healthCheck) change(in *healthCheckInput) error {
 }
 
 // spec is the target group as the plane wants it.
-func (tg *targetGroup) spec(s *Service) TargetGroup {
+func (r *region) spec(s *Service, tg *targetGroup) TargetGroup {
 	port, _ := strconv.Atoi(tg.Check.Port) // 0 for the traffic port
 	return TargetGroup{
 		ARN:           tg.ARN,
+		Nodes:         r.nodesFor(tg.ARN),
 		Protocol:      tg.Protocol,
 		CheckProtocol: tg.Check.Protocol,
 		CheckPort:     port,
@@ -330,7 +331,7 @@ func (s *Service) modifyTargetGroup(_ context.Context, c *api.Call, in *modifyTa
 		return nil, err
 	}
 	tg.Check = changed
-	s.plane.Serve(tg.spec(s))
+	s.serve(r, tg)
 	return &targetGroupsOutput{[]targetGroupOut{r.describe(tg)}}, nil
 }
 

@@ -125,6 +125,7 @@ func (s *Service) inUseChanged(r *region) {
 			continue
 		}
 		tg.InUse = inUse
+		s.serve(r, tg)
 		for _, t := range tg.all() {
 			switch {
 			case inUse:

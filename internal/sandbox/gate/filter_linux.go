@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"os"
 	"slices"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +26,15 @@ func admit(fd int, ports []Ports) error {
 	program = append(program, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0})
 	return os.NewSyscallError("setsockopt SO_ATTACH_FILTER", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
 		&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}))
+}
+
+// Shut has a listening socket drop all connections that are to be made to it, or let all in.
+func Shut(raw syscall.RawConn, shut bool) error {
+	ports := []Ports{{0, 65535}}
+	if shut {
+		ports = nil
+	}
+	return onSocket(raw, func(fd int) error { return admit(fd, ports) })
 }
 
 // joined joins ranges that touch: a filter has room for some 1,300 of them, and security groups may have many rules.

@@ -5,6 +5,7 @@ package gate
 import (
 	"errors"
 	"net/netip"
+	"syscall"
 )
 
 // Gates are the gates of one sandbox.
@@ -20,6 +21,9 @@ func (*Gates) Close() error { return nil }
 
 // Open is not reached, because there are no gates.
 func (*Gates) Open(netip.Addr, Dial) (*Gate, error) { return nil, errors.ErrUnsupported }
+
+// Shut does nothing: there are no security groups without machines.
+func Shut(syscall.RawConn, bool) error { return nil }
 
 // Gate is one open address.
 type Gate struct{}
