@@ -208,7 +208,7 @@ func (s *Service) listen(r *region, l *listener) error {
 		Shut:     !r.fleet.LetsIn(lb.SecurityGroups, uint16(l.Port)),
 	})
 	if err != nil {
-		return wire.Errorf("InvalidConfigurationRequest", "The sandbox cannot listen at %s port %d: %v", lb.Address, l.Port, err)
+		return wire.Errorf("InvalidConfigurationRequest", "The sandbox cannot listen for load balancer '%s' at %s port %d: %v", lb.Name, lb.Address, l.Port, err)
 	}
 	return nil
 }

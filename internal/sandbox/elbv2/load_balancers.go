@@ -132,18 +132,24 @@ func (s *Service) createLoadBalancer(_ context.Context, c *api.Call, in *createL
 // nextAddress is the lowest number, from 1, whose address no load balancer of any
 // region has; 0 when there is none.
 func (s *Service) nextAddress() int {
-	taken := map[netip.Addr]bool{}
-	for _, name := range s.pages.Regions() {
-		for _, lb := range s.pages.In(name).LoadBalancers {
-			taken[lb.Address] = true
-		}
-	}
 	for n := 1; n <= maxLoadBalancers; n++ {
-		if !taken[s.address(n)] {
+		if !s.taken(&loadBalancer{Address: s.address(n)}) {
 			return n
 		}
 	}
 	return 0
+}
+
+// taken is whether another load balancer has the address of this one.
+func (s *Service) taken(lb *loadBalancer) bool {
+	for _, name := range s.pages.Regions() {
+		for _, other := range s.pages.In(name).LoadBalancers {
+			if other.Address == lb.Address && other.ARN != lb.ARN {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (r *region) places(subnets []string, kind string) ([]ec2.SubnetPlace, error) {

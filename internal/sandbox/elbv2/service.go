@@ -140,12 +140,49 @@ func (s *Service) resume(r *region) error {
 			}
 		}
 	}
-	for _, l := range r.Listeners {
-		if err := s.listen(r, l); err != nil {
-			return err
+	for _, lb := range inOrder(r.LoadBalancers) {
+		if s.reopen(r, lb) == nil {
+			continue
+		}
+		if err := s.readdress(r, lb); err != nil {
+			return fmt.Errorf("load balancer %q can listen neither at the address that it had nor at another: %w; begin with a fresh --state, or give the sandbox another port by --listen", lb.Name, err)
 		}
 	}
 	return nil
+}
+
+// reopen opens the listeners of a load balancer, all or none.
+func (s *Service) reopen(r *region, lb *loadBalancer) error {
+	var opened []string
+	for _, l := range inOrder(r.Listeners) {
+		if l.LoadBalancer != lb.ARN {
+			continue
+		}
+		if err := s.listen(r, l); err != nil {
+			for _, arn := range opened {
+				s.plane.Unlisten(arn)
+			}
+			return err
+		}
+		opened = append(opened, l.ARN)
+	}
+	return nil
+}
+
+// readdress gives a load balancer, whose address somebody else has taken while
+// the sandbox was not there, another one, and with it another DNS name.
+func (s *Service) readdress(r *region, lb *loadBalancer) error {
+	before, err := lb.Address, error(nil)
+	for n := 1; n <= maxLoadBalancers; n++ {
+		if lb.Address = s.address(n); s.taken(lb) {
+			continue
+		}
+		if err = s.reopen(r, lb); err == nil {
+			return nil
+		}
+	}
+	lb.Address = before
+	return err
 }
 
 // address is the one of the n-th load balancer: 127.x.y.n, with the sandbox's
