@@ -19,14 +19,11 @@ import (
 // blocks of its root snapshot into the cache.
 func (c Config) fetchAMI(ctx context.Context, ui Ui, wish Wish) (Disk, error) {
 	api := ec2.NewFromConfig(wish.AWS)
-	source, err := c.find(ctx, api, ssm.NewFromConfig(wish.AWS))
+	source, err := c.Find(ctx, api, ssm.NewFromConfig(wish.AWS), c.Architecture)
 	if err != nil {
 		return Disk{}, err
 	}
 	ui.Say(fmt.Sprintf("The base is %s (%s)", aws.ToString(source.ImageId), aws.ToString(source.Name)))
-	if err := c.check(source); err != nil {
-		return Disk{}, err
-	}
 	account, err := cloud.Account(ctx, wish.AWS)
 	if err != nil {
 		return Disk{}, err
@@ -47,22 +44,11 @@ func (c Config) fetchAMI(ctx context.Context, ui Ui, wish Wish) (Disk, error) {
 	return d, d.download(ctx, ui, wish.AWS, api)
 }
 
-func (c Config) find(ctx context.Context, api image.Describer, parameters image.Parameters) (types.Image, error) {
-	switch {
-	case c.SourceAmi != "":
-		return image.ByID(ctx, api, c.SourceAmi)
-	case !c.SourceAmiFilter.Empty():
-		return c.SourceAmiFilter.Find(ctx, api)
-	default:
-		return image.ByParameter(ctx, api, parameters, "source_ssm_parameter", c.SourceSsmParameter)
-	}
-}
-
 // check refuses a base that can't be baked on.
-func (c Config) check(source types.Image) error {
+func check(source types.Image, architecture string) error {
 	id, name := aws.ToString(source.ImageId), aws.ToString(source.Name)
-	if is := string(source.Architecture); is != c.Architecture {
-		return fmt.Errorf("the base %s (%s) is for %s, and architecture is %q; choose another base, or set architecture = %q on a machine that can run its programs", id, name, is, c.Architecture, is)
+	if is := string(source.Architecture); is != architecture {
+		return fmt.Errorf("the base %s (%s) is for %s, and architecture is %q; choose another base, or set architecture = %q, and bake it where its programs can run", id, name, is, architecture, is)
 	}
 	if source.State != types.ImageStateAvailable {
 		return fmt.Errorf("the base %s (%s) is %s, not available; choose another", id, name, source.State)

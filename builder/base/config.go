@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/bake"
-	"github.com/immutable-server/packer-plugin-immutable/internal/image"
 )
 
 // Config names the base that is baked on, and the machine that it becomes
@@ -30,34 +29,20 @@ type Config struct {
 	// The SHA-256 of `source_image`, as `sha256:<64 hex digits>` or the digits
 	// alone. Required where `source_image` is a URL.
 	SourceChecksum string `mapstructure:"source_checksum" required:"false"`
-	// The ID of the AMI to bake on. If it belongs to another account, it is
-	// first copied into this one, once, and found again by its tag
-	// `immutable:copy-of` next time.
-	SourceAmi string `mapstructure:"source_ami" required:"false"`
-	// Finds the AMI to bake on. See
-	// [Source AMI Filter](#source-ami-filter).
-	SourceAmiFilter image.Filter `mapstructure:"source_ami_filter" required:"false"`
-	// The SSM parameter that holds the ID of the AMI to bake on. Default
-	// `/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-<architecture>`,
-	// which AWS moves to each new release.
-	SourceSsmParameter string `mapstructure:"source_ssm_parameter" required:"false"`
+	Source         `mapstructure:",squash"`
+
 	// The architecture that the base must have: `x86_64` or `arm64`. Default:
 	// that of the machine that runs Packer, which is also the only one it can
 	// run programs of without further set-up.
 	Architecture string `mapstructure:"architecture" required:"false"`
+
 	// How the disk is entered: `chroot` (the default), in which no service
 	// runs, or `container`, in which the disk's own systemd does, so that
 	// services can be started and checked. `container` needs systemd-nspawn.
 	Machine string `mapstructure:"machine" required:"false"`
 }
 
-// Architectures are those that EC2 has Linux instances of, by EC2's names.
-var Architectures = []string{"x86_64", "arm64"}
-
-var (
-	amiID  = regexp.MustCompile(`^ami-([0-9a-f]{8}|[0-9a-f]{17})$`)
-	digits = regexp.MustCompile(`^(sha256:)?[0-9a-fA-F]{64}$`)
-)
+var digits = regexp.MustCompile(`^(sha256:)?[0-9a-fA-F]{64}$`)
 
 // FromAWS says whether the base is an AMI, so that AWS is needed to get it.
 func (c Config) FromAWS() bool { return c.SourceImage == "" }
@@ -70,10 +55,7 @@ func (c *Config) Prepare() []error {
 	if c.Machine == "" {
 		c.Machine = bake.Chroot
 	}
-	var errs []error
-	if !slices.Contains(Architectures, c.Architecture) {
-		errs = append(errs, fmt.Errorf("architecture is %q; it must be one of %s", c.Architecture, strings.Join(Architectures, ", ")))
-	}
+	errs := checkArchitecture(c.Architecture)
 	if !slices.Contains(bake.Kinds, c.Machine) {
 		errs = append(errs, fmt.Errorf("machine is %q; it must be one of %s", c.Machine, strings.Join(bake.Kinds, ", ")))
 	} else {
@@ -84,25 +66,7 @@ func (c *Config) Prepare() []error {
 }
 
 func (c *Config) prepareSource() []error {
-	var errs []error
-	var given []string
-	for option, is := range map[string]bool{
-		"source_image":         c.SourceImage != "",
-		"source_ami":           c.SourceAmi != "",
-		"source_ami_filter":    !c.SourceAmiFilter.Empty(),
-		"source_ssm_parameter": c.SourceSsmParameter != "",
-	} {
-		if is {
-			given = append(given, option)
-		}
-	}
-	if slices.Sort(given); len(given) > 1 {
-		errs = append(errs, fmt.Errorf("%s are given together; a build has one base, so keep one of them", strings.Join(given, " and ")))
-	}
-	if c.SourceAmi != "" && !amiID.MatchString(c.SourceAmi) {
-		errs = append(errs, fmt.Errorf("source_ami is %q, which is not the ID of an AMI; it looks like ami-0123456789abcdef0", c.SourceAmi))
-	}
-	errs = append(errs, c.SourceAmiFilter.Prepare()...)
+	errs := c.prepare(c.Architecture, map[string]bool{"source_image": c.SourceImage != ""})
 	if c.SourceChecksum != "" && c.SourceImage == "" {
 		errs = append(errs, fmt.Errorf("source_checksum is given without source_image; it is the checksum of that file"))
 	}
@@ -113,9 +77,6 @@ func (c *Config) prepareSource() []error {
 		if err := c.prepareImage(); err != nil {
 			errs = append(errs, err)
 		}
-	}
-	if c.SourceSsmParameter == "" {
-		c.SourceSsmParameter = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-" + c.Architecture
 	}
 	return errs
 }

@@ -15,9 +15,9 @@ func TestPrepareNamesOptionValueAndRemedy(t *testing.T) {
 		config Config
 		wants  string
 	}{
-		"two bases":                    {Config{SourceAmi: "ami-0123456789abcdef0", SourceAmiFilter: filter}, "source_ami and source_ami_filter are given together"},
-		"an ID that is none":           {Config{SourceAmi: "al2023"}, `source_ami is "al2023"`},
-		"a filter without owners":      {Config{SourceAmiFilter: image.Filter{Filters: filter.Filters}}, "source_ami_filter has no owners"},
+		"two bases":                    {Config{Source: Source{SourceAmi: "ami-0123456789abcdef0", SourceAmiFilter: filter}}, "source_ami and source_ami_filter are given together"},
+		"an ID that is none":           {Config{Source: Source{SourceAmi: "al2023"}}, `source_ami is "al2023"`},
+		"a filter without owners":      {Config{Source: Source{SourceAmiFilter: image.Filter{Filters: filter.Filters}}}, "source_ami_filter has no owners"},
 		"an unknown architecture":      {Config{Architecture: "amd64"}, `architecture is "amd64"; it must be one of x86_64, arm64`},
 		"an unknown machine":           {Config{Machine: "vm"}, `machine is "vm"`},
 		"a file that is not there":     {Config{SourceImage: "/nope.raw"}, "source_image: stat /nope.raw"},
@@ -26,7 +26,7 @@ func TestPrepareNamesOptionValueAndRemedy(t *testing.T) {
 		"a scheme that is not for it":  {Config{SourceImage: "s3://bucket/disk.raw", SourceChecksum: strings.Repeat("0", 64)}, "give the path of a file, or an https:// URL"},
 		"a checksum that is none":      {Config{SourceImage: "https://example.com/disk.raw", SourceChecksum: "md5:12"}, `source_checksum is "md5:12"`},
 		"a checksum of nothing":        {Config{SourceChecksum: strings.Repeat("0", 64)}, "source_checksum is given without source_image"},
-		"a parameter and a local disk": {Config{SourceSsmParameter: "/base", SourceImage: "/etc/passwd"}, "source_image and source_ssm_parameter are given together"},
+		"a parameter and a local disk": {Config{Source: Source{SourceSsmParameter: "/base"}, SourceImage: "/etc/passwd"}, "source_image and source_ssm_parameter are given together"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var all []string

@@ -2,16 +2,13 @@ package direct
 
 import (
 	"context"
-	"fmt"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
-	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 
+	"github.com/immutable-server/packer-plugin-immutable/builder/ami"
 	"github.com/immutable-server/packer-plugin-immutable/builder/base"
 	"github.com/immutable-server/packer-plugin-immutable/internal/cloud"
-	"github.com/immutable-server/packer-plugin-immutable/internal/image"
 	"github.com/immutable-server/packer-plugin-immutable/internal/snapshot"
 )
 
@@ -36,46 +33,13 @@ func (s *stepAccess) run(ctx context.Context) error {
 	s.work.Wish = base.Wish{
 		AWS:        cfg,
 		Run:        cloud.ThisRun(),
-		Encryption: image.Encryption{Wanted: s.config.EncryptBoot.ToBoolPointer(), Key: s.config.KmsKeyID},
+		Encryption: s.config.Encryption(),
 	}
-	if err := s.checkName(ctx); err != nil {
+	s.name = ami.Name{Options: &s.config.Options, EC2: s.ec2, Run: s.work.Wish.Run, Ui: s.ui}
+	if err := s.name.Check(ctx); err != nil {
 		return err
 	}
 	return s.work.Wish.Encryption.AskDefault(ctx, s.ec2)
-}
-
-func (s *stepAccess) checkName(ctx context.Context) error {
-	taken, found, err := image.Named(ctx, s.ec2, s.config.AmiName)
-	if err != nil || !found {
-		return err
-	}
-	if !image.Unfinished(taken, s.work.Wish.Run) {
-		return s.replaceable(ctx, taken)
-	}
-	s.unfinished = aws.ToString(taken.ImageId)
-	s.ui.Say(fmt.Sprintf("The name %s is that of %s, which another build has not finished: if it still has not after this bake, it is removed",
-		s.config.AmiName, s.unfinished))
-	return nil
-}
-
-// leftBehind says whether the AMI that has the name was there before the bake,
-// and is as unfinished now as it was then: its build has been killed.
-func (b *build) leftBehind(taken types.Image) bool {
-	return b.unfinished != "" && b.unfinished == aws.ToString(taken.ImageId) && image.Unfinished(taken, b.work.Wish.Run)
-}
-
-// replaceable says whether the AMI that has the name may lose it: only if that
-// is wanted, and if no instance runs on it, because whatever replaces instances
-// could start none any more.
-func (b *build) replaceable(ctx context.Context, taken types.Image) error {
-	if !b.config.ForceDeregister {
-		return image.TakenError(b.config.AmiName, taken)
-	}
-	if err := image.Unused(ctx, b.ec2, aws.ToString(taken.ImageId)); err != nil {
-		return fmt.Errorf("force_deregister does not remove the AMI that has the ami_name %q: %w; choose another name, best one with a version in it",
-			b.config.AmiName, err)
-	}
-	return nil
 }
 
 func (s *stepAccess) Cleanup(state multistep.StateBag) {

@@ -6,10 +6,10 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/ebs"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
-	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
+	"github.com/immutable-server/packer-plugin-immutable/builder/ami"
 	"github.com/immutable-server/packer-plugin-immutable/builder/base"
 	"github.com/immutable-server/packer-plugin-immutable/internal/blocks"
 	"github.com/immutable-server/packer-plugin-immutable/internal/cloud"
@@ -32,15 +32,14 @@ type build struct {
 	ended bool
 	err   error
 
-	texts      texts
-	changed    []blocks.Block
-	onDisk     int // blocks of the disk that hold data
-	uploaded   int // blocks that AWS has taken
-	snapshot   string
-	ami        string
-	born       *cloud.Newborn // the AMI
-	unfinished string         // the AMI of another build that had the name before the bake
-	replaced   *types.Image   // the AMI that had the name
+	name     ami.Name
+	texts    ami.Texts
+	changed  []blocks.Block
+	onDisk   int // blocks of the disk that hold data
+	uploaded int // blocks that AWS has taken
+	snapshot string
+	ami      string
+	born     *cloud.Newborn // the AMI
 }
 
 // result is the error that the build ended with. It is asked for when what was

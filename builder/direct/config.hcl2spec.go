@@ -27,14 +27,6 @@ type FlatConfig struct {
 	SourceSsmParameter   *string               `mapstructure:"source_ssm_parameter" required:"false" cty:"source_ssm_parameter" hcl:"source_ssm_parameter"`
 	Architecture         *string               `mapstructure:"architecture" required:"false" cty:"architecture" hcl:"architecture"`
 	Machine              *string               `mapstructure:"machine" required:"false" cty:"machine" hcl:"machine"`
-	Region               *string               `mapstructure:"region" required:"false" cty:"region" hcl:"region"`
-	Profile              *string               `mapstructure:"profile" required:"false" cty:"profile" hcl:"profile"`
-	AccessKey            *string               `mapstructure:"access_key" required:"false" cty:"access_key" hcl:"access_key"`
-	SecretKey            *string               `mapstructure:"secret_key" required:"false" cty:"secret_key" hcl:"secret_key"`
-	Token                *string               `mapstructure:"token" required:"false" cty:"token" hcl:"token"`
-	AssumeRole           *cloud.FlatAssumeRole `mapstructure:"assume_role" required:"false" cty:"assume_role" hcl:"assume_role"`
-	MaxRetries           *int                  `mapstructure:"max_retries" required:"false" cty:"max_retries" hcl:"max_retries"`
-	SkipRegionValidation *bool                 `mapstructure:"skip_region_validation" required:"false" cty:"skip_region_validation" hcl:"skip_region_validation"`
 	AmiName              *string               `mapstructure:"ami_name" required:"true" cty:"ami_name" hcl:"ami_name"`
 	AmiDescription       *string               `mapstructure:"ami_description" required:"false" cty:"ami_description" hcl:"ami_description"`
 	AmiUsers             []string              `mapstructure:"ami_users" required:"false" cty:"ami_users" hcl:"ami_users"`
@@ -54,6 +46,14 @@ type FlatConfig struct {
 	VolumeType           *string               `mapstructure:"volume_type" required:"false" cty:"volume_type" hcl:"volume_type"`
 	Iops                 *int32                `mapstructure:"iops" required:"false" cty:"iops" hcl:"iops"`
 	Throughput           *int32                `mapstructure:"throughput" required:"false" cty:"throughput" hcl:"throughput"`
+	Region               *string               `mapstructure:"region" required:"false" cty:"region" hcl:"region"`
+	Profile              *string               `mapstructure:"profile" required:"false" cty:"profile" hcl:"profile"`
+	AccessKey            *string               `mapstructure:"access_key" required:"false" cty:"access_key" hcl:"access_key"`
+	SecretKey            *string               `mapstructure:"secret_key" required:"false" cty:"secret_key" hcl:"secret_key"`
+	Token                *string               `mapstructure:"token" required:"false" cty:"token" hcl:"token"`
+	AssumeRole           *cloud.FlatAssumeRole `mapstructure:"assume_role" required:"false" cty:"assume_role" hcl:"assume_role"`
+	MaxRetries           *int                  `mapstructure:"max_retries" required:"false" cty:"max_retries" hcl:"max_retries"`
+	SkipRegionValidation *bool                 `mapstructure:"skip_region_validation" required:"false" cty:"skip_region_validation" hcl:"skip_region_validation"`
 }
 
 // FlatMapstructure returns a new FlatConfig.
@@ -83,14 +83,6 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"source_ssm_parameter":       &hcldec.AttrSpec{Name: "source_ssm_parameter", Type: cty.String, Required: false},
 		"architecture":               &hcldec.AttrSpec{Name: "architecture", Type: cty.String, Required: false},
 		"machine":                    &hcldec.AttrSpec{Name: "machine", Type: cty.String, Required: false},
-		"region":                     &hcldec.AttrSpec{Name: "region", Type: cty.String, Required: false},
-		"profile":                    &hcldec.AttrSpec{Name: "profile", Type: cty.String, Required: false},
-		"access_key":                 &hcldec.AttrSpec{Name: "access_key", Type: cty.String, Required: false},
-		"secret_key":                 &hcldec.AttrSpec{Name: "secret_key", Type: cty.String, Required: false},
-		"token":                      &hcldec.AttrSpec{Name: "token", Type: cty.String, Required: false},
-		"assume_role":                &hcldec.BlockSpec{TypeName: "assume_role", Nested: hcldec.ObjectSpec((*cloud.FlatAssumeRole)(nil).HCL2Spec())},
-		"max_retries":                &hcldec.AttrSpec{Name: "max_retries", Type: cty.Number, Required: false},
-		"skip_region_validation":     &hcldec.AttrSpec{Name: "skip_region_validation", Type: cty.Bool, Required: false},
 		"ami_name":                   &hcldec.AttrSpec{Name: "ami_name", Type: cty.String, Required: false},
 		"ami_description":            &hcldec.AttrSpec{Name: "ami_description", Type: cty.String, Required: false},
 		"ami_users":                  &hcldec.AttrSpec{Name: "ami_users", Type: cty.List(cty.String), Required: false},
@@ -110,6 +102,14 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"volume_type":                &hcldec.AttrSpec{Name: "volume_type", Type: cty.String, Required: false},
 		"iops":                       &hcldec.AttrSpec{Name: "iops", Type: cty.Number, Required: false},
 		"throughput":                 &hcldec.AttrSpec{Name: "throughput", Type: cty.Number, Required: false},
+		"region":                     &hcldec.AttrSpec{Name: "region", Type: cty.String, Required: false},
+		"profile":                    &hcldec.AttrSpec{Name: "profile", Type: cty.String, Required: false},
+		"access_key":                 &hcldec.AttrSpec{Name: "access_key", Type: cty.String, Required: false},
+		"secret_key":                 &hcldec.AttrSpec{Name: "secret_key", Type: cty.String, Required: false},
+		"token":                      &hcldec.AttrSpec{Name: "token", Type: cty.String, Required: false},
+		"assume_role":                &hcldec.BlockSpec{TypeName: "assume_role", Nested: hcldec.ObjectSpec((*cloud.FlatAssumeRole)(nil).HCL2Spec())},
+		"max_retries":                &hcldec.AttrSpec{Name: "max_retries", Type: cty.Number, Required: false},
+		"skip_region_validation":     &hcldec.AttrSpec{Name: "skip_region_validation", Type: cty.Bool, Required: false},
 	}
 	return s
 }

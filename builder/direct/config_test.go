@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/immutable-server/packer-plugin-immutable/builder/ami"
 )
 
 // prepare prepares the options and a name and a region, if they give none.
@@ -68,18 +70,6 @@ func TestPrepareNamesOptionValueAndRemedy(t *testing.T) {
 	}
 }
 
-func TestAKeyCanBeGivenInEveryForm(t *testing.T) {
-	const id = "1234abcd-12ab-34cd-56ef-1234567890ab"
-	for _, key := range []string{
-		id, "mrk-1234abcd12ab34cd56ef1234567890ab", "alias/foo", "alias/team/foo_bar-1",
-		"arn:aws:kms:eu-west-1:123456789012:key/" + id, "arn:aws:kms:eu-west-1:123456789012:alias/foo", "arn:aws-us-gov:kms:us-gov-west-1:123456789012:key/" + id,
-	} {
-		if !keyPattern.MatchString(key) {
-			t.Errorf("%q is refused", key)
-		}
-	}
-}
-
 func TestOnlyANameIsNeeded(t *testing.T) {
 	b, err := prepare(t, nil)
 	if err != nil {
@@ -105,14 +95,14 @@ func TestTheSnapshotHasTheAMIsTagsAndItsOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := b.config.render(templateData{SourceAMI: "ami-1", SourceAMIName: "al2023", SourceAMITags: map[string]string{"Os": "linux"}})
+	got, err := b.config.Render(ami.Data{SourceAMI: "ami-1", SourceAMIName: "al2023", SourceAMITags: map[string]string{"Os": "linux"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := map[string]string{"Name": "hello", "Base": "al2023", "Os": "linux"}; !maps.Equal(got.tags, want) {
-		t.Errorf("tags are %v, want %v", got.tags, want)
+	if want := map[string]string{"Name": "hello", "Base": "al2023", "Os": "linux"}; !maps.Equal(got.Tags, want) {
+		t.Errorf("tags are %v, want %v", got.Tags, want)
 	}
-	if want := map[string]string{"Name": "root of ami-1", "Base": "al2023", "Os": "linux"}; !maps.Equal(got.snapshotTags, want) {
-		t.Errorf("snapshot tags are %v, want %v", got.snapshotTags, want)
+	if want := map[string]string{"Name": "root of ami-1", "Base": "al2023", "Os": "linux"}; !maps.Equal(got.SnapshotTags, want) {
+		t.Errorf("snapshot tags are %v, want %v", got.SnapshotTags, want)
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 
 	"github.com/immutable-server/packer-plugin-immutable/builder/base"
@@ -32,7 +30,7 @@ func (s *stepRegister) Cleanup(multistep.StateBag) {}
 func (s *stepRegister) run(ctx context.Context) error {
 	// A retried step may have its AMI already.
 	if s.ami == "" {
-		if err := s.makeRoom(ctx); err != nil {
+		if err := s.name.Free(ctx); err != nil {
 			return err
 		}
 		if err := s.register(ctx); err != nil {
@@ -42,46 +40,15 @@ func (s *stepRegister) run(ctx context.Context) error {
 	if _, err := image.Wait(ctx, s.ec2, s.ami, s.born); err != nil {
 		return err
 	}
-	if err := s.open(ctx); err != nil {
+	if err := s.config.Open(ctx, s.ec2, s.ami, s.snapshot); err != nil {
 		return err
 	}
 	if err := image.Finish(ctx, s.ec2, s.ami, s.snapshot); err != nil {
 		return err
 	}
 	s.ui.Say(fmt.Sprintf("AMI %s (%s) is available", s.ami, s.config.AmiName))
-	if s.replaced != nil && s.config.ForceDeleteSnapshot {
-		s.deleteSnapshots(ctx, *s.replaced)
-	}
+	s.name.DeleteReplaced(ctx)
 	return nil
-}
-
-// deleteSnapshots ends the AMI that was replaced. If it can't, that is no reason
-// to undo the new one as well.
-func (s *stepRegister) deleteSnapshots(ctx context.Context, old types.Image) {
-	s.ui.Say("Deleting the snapshots of " + aws.ToString(old.ImageId) + "...")
-	if err := image.DeleteSnapshots(ctx, s.ec2, old); err != nil {
-		s.ui.Error(fmt.Sprintf("%s; delete it by hand", err))
-	}
-}
-
-// makeRoom frees the AMI's name, if that is wanted or if it is that of an AMI
-// which a killed build left: at the last moment, because two AMIs can't have one
-// name. Otherwise it looks once more whether the name is free.
-func (s *stepRegister) makeRoom(ctx context.Context) error {
-	old, found, err := image.Named(ctx, s.ec2, s.config.AmiName)
-	if err != nil || !found {
-		return err
-	}
-	if s.leftBehind(old) {
-		s.ui.Say("Removing " + s.unfinished + ", which a killed build has left with the name " + s.config.AmiName + "...")
-		return image.Delete(ctx, s.ec2, s.unfinished)
-	}
-	if err := s.replaceable(ctx, old); err != nil {
-		return err
-	}
-	s.ui.Say("Deregistering " + aws.ToString(old.ImageId) + ", which has the name " + s.config.AmiName + "...")
-	s.replaced = &old
-	return image.Deregister(ctx, s.ec2, aws.ToString(old.ImageId), nil)
 }
 
 func (s *stepRegister) register(ctx context.Context) error {
@@ -93,20 +60,15 @@ func (s *stepRegister) register(ctx context.Context) error {
 	}
 	s.ami, err = image.Register(ctx, s.ec2, image.Registration{
 		Name:         c.AmiName,
-		Description:  s.texts.description,
+		Description:  s.texts.Description,
 		Base:         s.work.Base.Image,
 		Architecture: c.Architecture,
 		Snapshot:     s.snapshot,
 		Size:         blocks.Volume(disk.Size()),
-		Volume: image.Volume{
-			Size:       int32(c.VolumeSize),
-			Type:       c.VolumeType,
-			IOPS:       c.Iops,
-			Throughput: c.Throughput,
-		},
-		BootMode: c.BootMode,
-		IMDSv2:   c.ImdsSupport == "v2.0",
-		Tags:     s.work.Wish.Run.Tags(s.texts.tags),
+		Volume:       c.Volume(),
+		BootMode:     c.BootMode,
+		IMDSv2:       c.IMDSv2(),
+		Tags:         s.work.Wish.Run.Tags(s.texts.Tags),
 	})
 	if err != nil {
 		return err
@@ -114,19 +76,4 @@ func (s *stepRegister) register(ctx context.Context) error {
 	s.born = cloud.Born()
 	s.begun.Add("deregister AMI "+s.ami, func(ctx context.Context) error { return image.Deregister(ctx, s.ec2, s.ami, s.born) })
 	return nil
-}
-
-// open lets others at the AMI.
-func (s *stepRegister) open(ctx context.Context) error {
-	c := s.config
-	if err := image.Share(ctx, s.ec2, s.ami, c.AmiUsers, c.AmiOrgArns, c.AmiOuArns); err != nil {
-		return err
-	}
-	if err := image.ShareSnapshot(ctx, s.ec2, s.snapshot, c.SnapshotUsers); err != nil {
-		return err
-	}
-	if c.deprecateAt.IsZero() {
-		return nil
-	}
-	return image.Deprecate(ctx, s.ec2, s.ami, c.deprecateAt)
 }

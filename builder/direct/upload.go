@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 	"github.com/hashicorp/packer-plugin-sdk/uuid"
 
+	"github.com/immutable-server/packer-plugin-immutable/builder/ami"
 	"github.com/immutable-server/packer-plugin-immutable/builder/base"
 	"github.com/immutable-server/packer-plugin-immutable/internal/blocks"
 	"github.com/immutable-server/packer-plugin-immutable/internal/image"
@@ -36,7 +37,7 @@ func (s *stepUpload) run(ctx context.Context) (err error) {
 	if err := s.begun.Back(ctx); err != nil {
 		return fmt.Errorf("remove the snapshot of the attempt before: %w", err)
 	}
-	if s.texts, err = s.config.render(dataOf(s.work.Wish.AWS.Region, s.work.Base)); err != nil {
+	if s.texts, err = s.config.Render(ami.DataOf(s.work.Wish.AWS.Region, s.work.Base.Source)); err != nil {
 		return err
 	}
 	lineage, err := s.lineage()
@@ -120,7 +121,7 @@ func (s *stepUpload) upload(ctx context.Context, disk *os.File, l lineage) (*sna
 		Encrypted:   l.encrypted,
 		Key:         s.config.KmsKeyID,
 		Description: s.description(),
-		Tags:        s.work.Wish.Run.Tags(s.texts.snapshotTags),
+		Tags:        s.work.Wish.Run.Tags(s.texts.SnapshotTags),
 		Token:       uuid.TimeOrderedUUID(),
 	})
 	if err != nil {
@@ -145,5 +146,5 @@ func (s *stepUpload) upload(ctx context.Context, disk *os.File, l lineage) (*sna
 
 // description is the AMI's, or says whose snapshot it is.
 func (s *stepUpload) description() string {
-	return cmp.Or(s.texts.description, "Root of AMI "+s.config.AmiName)
+	return cmp.Or(s.texts.Description, "Root of AMI "+s.config.AmiName)
 }

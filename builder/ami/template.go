@@ -1,19 +1,19 @@
-package direct
+package ami
 
 import (
 	"fmt"
 	"maps"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/hashicorp/packer-plugin-sdk/template/interpolate"
 
-	"github.com/immutable-server/packer-plugin-immutable/builder/base"
 	"github.com/immutable-server/packer-plugin-immutable/internal/image"
 )
 
-// templateData is what the templates of descriptions and tags can speak of, by
+// Data is what the templates of descriptions and tags can speak of, by
 // the names of the amazon plugin.
-type templateData struct {
+type Data struct {
 	BuildRegion           string
 	SourceAMI             string
 	SourceAMIName         string
@@ -23,9 +23,10 @@ type templateData struct {
 	SourceAMITags         map[string]string
 }
 
-func dataOf(region string, disk base.Disk) templateData {
-	data := templateData{BuildRegion: region}
-	if i := disk.Source; i != nil {
+// DataOf gives the data of a base; a local disk has no AMI.
+func DataOf(region string, source *types.Image) Data {
+	data := Data{BuildRegion: region}
+	if i := source; i != nil {
 		data.SourceAMI = aws.ToString(i.ImageId)
 		data.SourceAMIName = aws.ToString(i.Name)
 		data.SourceAMICreationDate = aws.ToString(i.CreationDate)
@@ -39,33 +40,34 @@ func dataOf(region string, disk base.Disk) templateData {
 // maxDescription is how many characters EC2 and EBS allow in a description.
 const maxDescription = 255
 
-// texts are the rendered templates. The snapshot has the AMI's tags too.
-type texts struct {
-	description        string
-	tags, snapshotTags map[string]string
+// Texts are the rendered templates. The snapshot has the AMI's tags too.
+type Texts struct {
+	Description        string
+	Tags, SnapshotTags map[string]string
 }
 
-func (c *Config) render(data templateData) (texts, error) {
-	ctx := c.ctx
+// Render renders the templates. Its errors name the option.
+func (o *Options) Render(data Data) (Texts, error) {
+	ctx := o.ctx
 	ctx.Data = data
-	description, err := interpolate.Render(c.AmiDescription, &ctx)
+	description, err := interpolate.Render(o.AmiDescription, &ctx)
 	if err != nil {
-		return texts{}, fmt.Errorf("ami_description: %w", err)
+		return Texts{}, fmt.Errorf("ami_description: %w", err)
 	}
 	if runes := []rune(description); len(runes) > maxDescription {
 		description = string(runes[:maxDescription])
 	}
-	amiTags, err := renderMap("tags", c.Tags, &ctx)
+	amiTags, err := renderMap("tags", o.Tags, &ctx)
 	if err != nil {
-		return texts{}, err
+		return Texts{}, err
 	}
-	own, err := renderMap("snapshot_tags", c.SnapshotTags, &ctx)
+	own, err := renderMap("snapshot_tags", o.SnapshotTags, &ctx)
 	if err != nil {
-		return texts{}, err
+		return Texts{}, err
 	}
 	snapshotTags := maps.Clone(amiTags)
 	maps.Copy(snapshotTags, own)
-	return texts{description, amiTags, snapshotTags}, nil
+	return Texts{description, amiTags, snapshotTags}, nil
 }
 
 func renderMap(option string, templates map[string]string, ctx *interpolate.Context) (map[string]string, error) {
