@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -201,7 +202,7 @@ func exchange(client *http.Client, r *http.Request, want int, data []byte) (n in
 		return 0, fmt.Errorf("%s %s: %s", r.Method, r.URL, response.Status)
 	}
 	n, err = io.ReadFull(response.Body, data)
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // an answer without a block
 		err = nil
 	}
 	return n, err
