@@ -225,3 +225,16 @@ func TestVolumeWithoutItsKeyVanishes(t *testing.T) {
 	waiter := ec2.NewVolumeAvailableWaiter(w, func(o *ec2.VolumeAvailableWaiterOptions) { o.MinDelay, o.MaxDelay = impatient, 100*impatient })
 	refused(t, waiter.Wait(t.Context(), &ec2.DescribeVolumesInput{VolumeIds: []string{*v.VolumeId}}, time.Minute), "InvalidVolume.NotFound")
 }
+
+func TestInstanceWithoutItsKeyIsTerminated(t *testing.T) {
+	w := newWorld(t)
+	in := single(w.image("hello"))
+	in.BlockDeviceMappings = []types.BlockDeviceMapping{{
+		DeviceName: aws.String("/dev/sdf"), Ebs: &types.EbsBlockDevice{VolumeSize: aws.Int32(1), Encrypted: aws.Bool(true), KmsKeyId: aws.String(foreignKey)},
+	}}
+	id := w.run(in)[0]
+	w.untilTerminated(id)
+	if got := w.describeInstance(id).StateReason; got == nil || *got.Code != "Client.InternalError" {
+		t.Errorf("it was terminated because of %v", got)
+	}
+}

@@ -37,12 +37,32 @@ var (
 	byItself     = &stateReason{"Client.InstanceInitiatedShutdown", "Client.InstanceInitiatedShutdown: Instance initiated shutdown"}
 	notLaunched  = "Server.InternalError"
 	neverStarted = "Server.InternalError: Internal error on launch: "
+
+	// Of an instance with an encrypted volume whose key is not accessible
+	// (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshooting-launch.html#troubleshooting-launch-internal).
+	withoutKey = &stateReason{"Client.InternalError", "Client.InternalError: Client error on launch"}
 )
 
 // start begins to start an instance that is pending.
 func (r *region) start(i *instance) {
 	r.givePublic(i)
+	if r.lacksKey(i) {
+		r.service.later(r.service.clock.Transition(clock.Launch), r, func(r *region) {
+			if i.State == Pending {
+				r.terminated(i, withoutKey, withoutKey.Message)
+			}
+		})
+		return
+	}
 	r.service.runs.begin(r, i)
+}
+
+// lacksKey tells whether an instance has a volume that cannot be decrypted.
+func (r *region) lacksKey(i *instance) bool {
+	return slices.ContainsFunc(i.Volumes, func(id string) bool {
+		v := r.Volumes[id]
+		return v != nil && !r.decryptable(v)
+	})
 }
 
 // started ends the start of an instance.

@@ -133,7 +133,7 @@ func (r *region) resource(id string) (*resource, error) {
 	case "security-group":
 		return baseOf(r.securityGroup(id))
 	case "snapshot":
-		return baseOf(r.ownSnapshot(id))
+		return baseOf(r.visibleSnapshot(id)) // others' too, as images; the tags are the caller's own
 	case "subnet":
 		return baseOf(r.subnet(id))
 	case "network-interface":

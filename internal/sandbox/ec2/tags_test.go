@@ -123,3 +123,16 @@ func TestMatches(t *testing.T) {
 		}
 	}
 }
+
+func TestSharedResourcesCanBeTagged(t *testing.T) {
+	w := newWorld(t)
+	base := w.amazon("al2023")
+	var snapshot string
+	w.books.Read(func() { snapshot = *w.describedSnapshot(base) })
+	if _, err := w.CreateTags(t.Context(), &ec2.CreateTagsInput{Resources: []string{base, snapshot}, Tags: tagList("note", "mine")}); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.describeSnapshot(snapshot).Tags; tagOf(got, "note") != "mine" || tagOf(w.describeImage(base).Tags, "note") != "mine" {
+		t.Errorf("the tags are %v", got)
+	}
+}

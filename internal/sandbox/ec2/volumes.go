@@ -119,6 +119,13 @@ func (r *region) encryptVolume(ebs ebsDevice, from snapshot) (encrypted bool, ke
 	return false, ""
 }
 
+// decryptable tells whether the keys that a volume needs are accessible: its own
+// and that of the snapshot from which it is made.
+func (r *region) decryptable(v *volume) bool {
+	from := r.service.store.In(r.name).Snapshots[v.SnapshotId]
+	return (!v.Encrypted || r.accessible(v.KmsKeyId)) && (from == nil || !from.Encrypted || r.accessible(from.KmsKeyId))
+}
+
 // fill makes the file of a volume, where volumes have files. The books must
 // not be held.
 func (s *Service) fill(ctx context.Context, regionName, id string) error {
@@ -359,7 +366,7 @@ func (s *Service) finishVolume(ctx context.Context, regionName, id string) {
 		if v == nil || v.State != volumeCreating {
 			return
 		}
-		if v.Encrypted && !r.accessible(v.KmsKeyId) {
+		if !r.decryptable(v) {
 			r.removeVolume(v)
 			return
 		}
