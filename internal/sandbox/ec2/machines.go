@@ -132,7 +132,7 @@ func (m *machines) launch(ctx context.Context, regionName, id string, one *run) 
 func (m *machines) spec(r *region, i *instance) (spec machine.Spec, unfilled []string, err error) {
 	spec = machine.Spec{
 		ID: i.Id, Hostname: r.hostname(i.Address), Address: i.Address, Console: m.console(i.Id),
-		Metadata: m.service.metadata(r.name, i.Id),
+		Metadata: m.service.metadata(r.name, i.Id), MetadataOptions: m.service.metadataOptions(r.name, i.Id),
 	}
 	if spec.UserData, err = i.Launch.userData(); err != nil {
 		return spec, nil, err

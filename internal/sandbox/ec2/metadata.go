@@ -19,12 +19,29 @@ func (s *Service) metadata(regionName, id string) func(path string) (string, boo
 		s.books.Read(func() {
 			r := s.in(regionName)
 			i := r.Instances[id]
-			if i == nil || i.Metadata.HttpEndpoint == "disabled" {
+			if i == nil {
 				return
 			}
 			content, found = machine.Tree(r.metadataLeaves(i))(path)
 		})
 		return content, found
+	}
+}
+
+// metadataOptions gives the options of an instance's metadata service as they
+// are when it is called, which the books must not be held at. How far a token
+// goes is as many hops as its option says.
+func (s *Service) metadataOptions(regionName, id string) func() machine.MetadataOptions {
+	return func() (options machine.MetadataOptions) {
+		s.books.Read(func() {
+			if i := s.in(regionName).Instances[id]; i != nil {
+				options = machine.MetadataOptions{
+					Disabled: i.Metadata.HttpEndpoint == "disabled", TokenOptional: i.Metadata.HttpTokens == "optional",
+					HopLimit: orZero(i.Metadata.HttpPutResponseHopLimit),
+				}
+			}
+		})
+		return options
 	}
 }
 

@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Two instances without machines, which have their network alone, and a node.
@@ -261,5 +264,43 @@ func TestInstancesReachNothingOfTheNetworkButTheMetadataService(t *testing.T) {
 	w.reach(client, metadataAddress, 80, true)
 	for _, own := range []netip.Addr{w.host.vpc.gateway(), node} {
 		w.reach(client, own, 80, false)
+	}
+}
+
+func TestTokensGoAsManyHopsAsTheirLimit(t *testing.T) {
+	w := newTown(t)
+	w.host.vpc.metadata.add(Spec{
+		ID: "i-1", Address: client, Metadata: Tree(map[string]string{"meta-data/instance-id": "i-1"}),
+		MetadataOptions: func() MetadataOptions { return MetadataOptions{HopLimit: 3, TokenOptional: true} },
+	})
+	for _, test := range []struct {
+		method string
+		hops   int // that an answer must have left
+		want   bool
+	}{
+		{http.MethodPut, 3, true},
+		{http.MethodPut, 4, false},
+		{http.MethodGet, 64, true},
+	} {
+		conn, err := w.connect(t.Context(), client, fmt.Sprint(metadataAddress, ":80"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := conn.(*net.TCPConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MINTTL, test.hops) }); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.SetDeadline(time.Now().Add(patience(test.want))); err != nil {
+			t.Fatal(err)
+		}
+		path := map[string]string{http.MethodPut: "/latest/api/token", http.MethodGet: "/latest/meta-data/instance-id"}[test.method]
+		fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: imds\r\n%s: 60\r\n\r\n", test.method, path, ttlHeader)
+		if n, _ := conn.Read(make([]byte, 12)); (n > 0) != test.want {
+			t.Errorf("the answer to %s goes %d hops is %t", test.method, test.hops, n > 0)
+		}
+		conn.Close()
 	}
 }

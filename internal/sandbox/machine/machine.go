@@ -30,7 +30,17 @@ type Spec struct {
 	// Tree makes such a function from the leaves alone.
 	Metadata func(path string) (content string, found bool)
 
+	// MetadataOptions are asked for at each request; nil are those of the zero value.
+	MetadataOptions func() MetadataOptions
+
 	Console io.Writer // what the instance prints while it boots and stops; may be nil
+}
+
+// MetadataOptions are the options of an instance's metadata service.
+type MetadataOptions struct {
+	Disabled      bool
+	TokenOptional bool // version 1 is answered too
+	HopLimit      int  // how far the answer with a token goes; 0 is as far as any packet
 }
 
 // Host starts machines on one network.

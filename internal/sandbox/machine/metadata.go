@@ -27,8 +27,7 @@ const (
 // version is what a metadata path begins with: "latest", or the date of a version.
 var version = regexp.MustCompile(`^(latest|1\.0|20[0-9]{2}-[0-9]{2}-[0-9]{2})$`)
 
-// metadata is the instance metadata service, version 2 alone: every read needs a session token.
-// It knows an instance by the address that a request comes from.
+// metadata is the instance metadata service. It knows an instance by the address that a request comes from.
 type metadata struct {
 	mu        sync.Mutex
 	instances map[netip.Addr]Spec
@@ -67,13 +66,21 @@ func (m *metadata) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no instance has this address", http.StatusForbidden)
 		return
 	}
+	var options MetadataOptions
+	if spec.MetadataOptions != nil {
+		options = spec.MetadataOptions() // with nothing locked: it may ask the sandbox
+	}
 	w.Header().Set("Server", "EC2ws")
+	limitHops(r.Context(), 0)
 	switch {
+	case options.Disabled:
+		w.WriteHeader(http.StatusForbidden)
 	case r.Method == http.MethodPut && r.URL.Path == "/latest/api/token":
+		limitHops(r.Context(), options.HopLimit)
 		m.issue(w, r, spec)
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.WriteHeader(http.StatusMethodNotAllowed)
-	case !m.admits(r.Header.Get(tokenHeader), spec):
+	case !m.admits(r.Header.Values(tokenHeader), options, spec):
 		w.WriteHeader(http.StatusUnauthorized)
 	default:
 		read(w, r.URL.Path, spec)
@@ -117,10 +124,14 @@ func (m *metadata) issue(w http.ResponseWriter, r *http.Request, spec Spec) {
 	write(w, token)
 }
 
-func (m *metadata) admits(token string, spec Spec) bool {
+// admits tells whether a request may read: with a token that is good, or without one where that is optional.
+func (m *metadata) admits(tokens []string, options MetadataOptions, spec Spec) bool {
+	if len(tokens) == 0 {
+		return options.TokenOptional
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	session, known := m.tokens[token]
+	session, known := m.tokens[tokens[0]]
 	return known && session.instance == spec.ID && time.Now().Before(session.expires)
 }
 

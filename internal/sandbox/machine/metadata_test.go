@@ -103,3 +103,36 @@ func TestMetadataTokenEndsWithItsInstance(t *testing.T) {
 		t.Errorf("the next instance with the address may use the token: %d, want 401", got.Code)
 	}
 }
+
+func TestMetadataOptions(t *testing.T) {
+	m := newTestMetadata()
+	address := netip.MustParseAddr("172.31.0.10")
+	spec := m.instances[address]
+	var options MetadataOptions
+	spec.MetadataOptions = func() MetadataOptions { return options }
+	m.add(spec)
+	good := token(m, "172.31.0.10", "60")
+	for _, test := range []struct {
+		name    string
+		options MetadataOptions
+		method  string
+		header  []string
+		want    int
+	}{
+		{"version 1, which is off", MetadataOptions{}, "GET", nil, 401},
+		{"version 1, which is on", MetadataOptions{TokenOptional: true}, "GET", nil, 200},
+		{"version 1 with a bad token", MetadataOptions{TokenOptional: true}, "GET", []string{tokenHeader, "x"}, 401},
+		{"version 1 with an empty token", MetadataOptions{TokenOptional: true}, "GET", []string{tokenHeader, ""}, 401},
+		{"version 2 where version 1 is on", MetadataOptions{TokenOptional: true}, "GET", []string{tokenHeader, good}, 200},
+		{"a good token, but it is disabled", MetadataOptions{Disabled: true}, "GET", []string{tokenHeader, good}, 403},
+		{"version 1, but it is disabled", MetadataOptions{Disabled: true, TokenOptional: true}, "GET", nil, 403},
+	} {
+		options = test.options
+		if got := ask(m, "172.31.0.10", test.method, "/latest/meta-data/instance-id", test.header...); got.Code != test.want {
+			t.Errorf("%s: %d, want %d", test.name, got.Code, test.want)
+		}
+	}
+	if got := ask(m, "172.31.0.10", http.MethodPut, "/latest/api/token", ttlHeader, "60"); got.Code != http.StatusForbidden {
+		t.Errorf("a disabled service is asked for a token: %d, want 403", got.Code)
+	}
+}

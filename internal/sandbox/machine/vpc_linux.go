@@ -119,7 +119,7 @@ func (v *vpc) serveMetadata() error {
 	if err != nil {
 		return err
 	}
-	v.server = &http.Server{Handler: v.metadata, ReadHeaderTimeout: 10 * time.Second}
+	v.server = &http.Server{Handler: v.metadata, ReadHeaderTimeout: 10 * time.Second, ConnContext: withConnection}
 	go func() { _ = v.server.Serve(listener) }() // ends with close, and says only that it did
 	return nil
 }
