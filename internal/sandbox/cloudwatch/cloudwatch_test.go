@@ -85,8 +85,8 @@ func TestAMetricAlarmKeepsTheStateThatItIsGiven(t *testing.T) {
 	if _, err := client.DeleteAlarms(t.Context(), &cw.DeleteAlarmsInput{AlarmNames: []string{"errors", "none"}}); code(err) != "ResourceNotFound" {
 		t.Errorf("deleting one that is not there gave %v", err)
 	}
-	if _, err := client.DeleteAlarms(t.Context(), &cw.DeleteAlarmsInput{AlarmNames: []string{"errors"}}); err != nil {
-		t.Errorf("nothing was to be deleted before: %v", err)
+	if left := describe(t, client, nil).MetricAlarms; len(left) != 0 {
+		t.Errorf("%d alarms left, want the one that is there deleted", len(left))
 	}
 	_, err := client.SetAlarmState(t.Context(), &cw.SetAlarmStateInput{AlarmName: new("errors"), StateValue: types.StateValueOk, StateReason: new("")})
 	if _, ok := errors.AsType[*types.ResourceNotFound](err); !ok {
@@ -237,6 +237,57 @@ func TestAlarmsThatAreRefused(t *testing.T) {
 	}
 }
 
+func TestAlarmsInACircleCanBeTakenApart(t *testing.T) {
+	client, _ := serve(t)
+	rule := func(name, rule string) {
+		t.Helper()
+		if _, err := client.PutCompositeAlarm(t.Context(), &cw.PutCompositeAlarmInput{AlarmName: &name, AlarmRule: &rule}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rule("a", "TRUE")
+	rule("b", "ALARM(a)")
+	rule("a", "NOT ALARM(b)")
+	if _, err := client.DeleteAlarms(t.Context(), &cw.DeleteAlarmsInput{AlarmNames: []string{"a"}}); code(err) != "ValidationError" {
+		t.Errorf("deleting one of a circle gave %v", err)
+	}
+	rule("a", "FALSE")
+	for _, name := range []string{"b", "a"} {
+		if _, err := client.DeleteAlarms(t.Context(), &cw.DeleteAlarmsInput{AlarmNames: []string{name}}); err != nil {
+			t.Errorf("delete %s: %v", name, err)
+		}
+	}
+}
+
+// Recent releases of boto3 speak JSON.
+func TestTheJSONProtocol(t *testing.T) {
+	client, address := serve(t)
+	put(t, client, "errors")
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address, strings.NewReader(`{"AlarmNames": ["errors"]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("X-Amz-Target", "GraniteServiceVersion20100801.DescribeAlarms")
+	if got := send(t, request); !strings.Contains(got, `"MetricAlarms":[{"AlarmName":"errors"`) {
+		t.Errorf("DescribeAlarms = %s", got)
+	}
+}
+
+// send signs a request and gives the answer's body.
+func send(t *testing.T, request *http.Request) string {
+	t.Helper()
+	request.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=AKIATEST/20260301/eu-west-1/monitoring/aws4_request, SignedHeaders=host, Signature=none")
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(answer.Body)
+	if err := errors.Join(err, answer.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
 // Debian's AWS CLI speaks the query protocol.
 func TestTheQueryProtocol(t *testing.T) {
 	client, address := serve(t)
@@ -247,16 +298,7 @@ func TestTheQueryProtocol(t *testing.T) {
 			t.Fatal(err)
 		}
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
-		request.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=AKIATEST/20260301/eu-west-1/monitoring/aws4_request, SignedHeaders=host, Signature=none")
-		answer, err := http.DefaultClient.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(answer.Body)
-		if err := errors.Join(err, answer.Body.Close()); err != nil {
-			t.Fatal(err)
-		}
-		return string(body)
+		return send(t, request)
 	}
 	if got := ask("Action=SetAlarmState&Version=2010-08-01&AlarmName=errors&StateValue=OK&StateReason=t"); !strings.Contains(got, "<SetAlarmStateResponse") {
 		t.Errorf("SetAlarmState = %s", got)

@@ -129,8 +129,9 @@ type putCompositeAlarmInput struct {
 	AlarmRule string `wire:",,required"`
 }
 
+// putCompositeAlarm has to be permitted on all resources.
 func (s *Service) putCompositeAlarm(_ context.Context, c *api.Call, in *putCompositeAlarmInput) (*succeeded, error) {
-	c.On(arnOf(c, in.AlarmName))
+	c.On("*")
 	if err := in.check(); err != nil {
 		return nil, err
 	}
@@ -143,15 +144,11 @@ func (s *Service) putCompositeAlarm(_ context.Context, c *api.Call, in *putCompo
 	}
 	page := s.pages.In(c.Region)
 	for _, name := range parsed.alarms {
-		child, exists := page.Alarms[name]
-		switch {
-		case !exists:
-			return nil, invalid("AlarmRule names the alarm %s, which does not exist", name)
-		case name == in.AlarmName || page.dependsOn(child, in.AlarmName):
-			return nil, invalid("AlarmRule must not depend on the alarm itself, as it does through %s", name)
+		if _, exists := page.Alarms[name]; !exists {
+			return nil, invalid("Could not save the composite alarm as alarms [%s] in the alarm rule do not exist", name)
 		}
 	}
-	s.put(c, &in.common, nil, in.AlarmRule, ok, "")
+	s.put(c, &in.common, nil, in.AlarmRule, insufficientData, "")
 	return &succeeded{}, nil
 }
 

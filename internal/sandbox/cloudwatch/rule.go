@@ -157,16 +157,9 @@ func (a *alarm) children() []string {
 	return parsed.alarms
 }
 
-// dependsOn is whether an alarm follows the one of that name.
-func (p *page) dependsOn(a *alarm, name string) bool {
-	return slices.ContainsFunc(a.children(), func(child string) bool {
-		c, exists := p.Alarms[child]
-		return child == name || exists && p.dependsOn(c, name)
-	})
-}
-
 // evaluate brings the composite alarms whose children have changed since to the
-// state that their rule says, those that others depend on first.
+// state that their rule says, those that others depend on first. Where they go in
+// a circle, each is evaluated once.
 func (p *page) evaluate(now time.Time) {
 	done := map[string]bool{}
 	var visit func(a *alarm)

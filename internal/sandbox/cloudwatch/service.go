@@ -81,7 +81,7 @@ func New(books *state.Books, clock *clock.Clock) (*Service, error) {
 
 // API lists the operations. Credential scopes call the service monitoring.
 func (s *Service) API() *api.Service {
-	r := api.NewService("cloudwatch", wire.QueryOrCBOR("http://monitoring.amazonaws.com/doc/2010-08-01/"))
+	r := api.NewService("cloudwatch", wire.QueryOrNewer("http://monitoring.amazonaws.com/doc/2010-08-01/", "GraniteServiceVersion20100801"))
 	r.Scope = "monitoring"
 	api.Register(r, "PutMetricAlarm", s.putMetricAlarm)
 	api.Register(r, "PutCompositeAlarm", s.putCompositeAlarm)

@@ -3,6 +3,7 @@ package cloudwatch
 import (
 	"context"
 	"encoding/json"
+	"slices"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
@@ -56,7 +57,8 @@ type deleteAlarmsInput struct {
 
 const maxDeleted = 100
 
-// deleteAlarms deletes all alarms that are named, or none.
+// deleteAlarms deletes the alarms that there are, also when others that are named
+// are none.
 func (s *Service) deleteAlarms(_ context.Context, c *api.Call, in *deleteAlarmsInput) (*succeeded, error) {
 	if len(in.AlarmNames) > maxDeleted {
 		return nil, invalid("At most %d alarms can be deleted at once, and %d are named", maxDeleted, len(in.AlarmNames))
@@ -65,27 +67,25 @@ func (s *Service) deleteAlarms(_ context.Context, c *api.Call, in *deleteAlarmsI
 	composite := 0
 	for _, name := range in.AlarmNames {
 		c.On(arnOf(c, name))
-		a, exists := page.Alarms[name]
-		if !exists {
-			return nil, notFound(name)
-		}
-		if a.Metric == nil {
+		if a, exists := page.Alarms[name]; exists && a.Metric == nil {
 			composite++
+		}
+		for _, other := range page.Alarms {
+			if slices.Contains(other.children(), name) && !slices.Contains(in.AlarmNames, other.Name) {
+				return nil, invalid("The alarm %s cannot be deleted, because the composite alarm %s depends on it", name, other.Name)
+			}
 		}
 	}
 	if composite > 1 {
 		return nil, invalid("At most one composite alarm can be deleted at once, and %d are named", composite)
 	}
+	var err error
 	for _, name := range in.AlarmNames {
-		for _, other := range page.Alarms {
-			if page.dependsOn(other, name) {
-				return nil, invalid("The alarm %s cannot be deleted, because the composite alarm %s depends on it", name, other.Name)
-			}
+		if _, exists := page.Alarms[name]; !exists {
+			err = notFound(name)
 		}
-	}
-	for _, name := range in.AlarmNames {
 		delete(page.Alarms, name)
 	}
 	s.changed(c)
-	return &succeeded{}, nil
+	return &succeeded{}, err
 }

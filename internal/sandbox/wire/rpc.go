@@ -6,16 +6,25 @@ import (
 	"reflect"
 )
 
-// QueryOrCBOR is Query for a service that newer clients speak Smithy's RPC v2
-// CBOR to, which is cloudwatch: the AWS SDK for Go does, Debian's AWS CLI does not
-// (https://smithy.io/2.0/additional-specs/protocols/smithy-rpc-v2.html).
-func QueryOrCBOR(namespace string) Protocol { return queryOrCBOR{query{namespace}} }
+// QueryOrNewer is Query for a service that newer clients speak to in other ways,
+// which is cloudwatch: the AWS SDK for Go in Smithy's RPC v2 CBOR
+// (https://smithy.io/2.0/additional-specs/protocols/smithy-rpc-v2.html), recent
+// releases of the AWS CLI and boto3 in JSON with the target, Debian's in Query.
+func QueryOrNewer(namespace, target string) Protocol {
+	return queryOrNewer{query{namespace}, JSON(target)}
+}
 
-type queryOrCBOR struct{ query }
+type queryOrNewer struct {
+	query
+	json Protocol
+}
 
-func (p queryOrCBOR) Parse(r *http.Request) (*Request, error) {
-	if r.Header.Get("Smithy-Protocol") == smithyProtocol {
-		return rpc(p).Parse(r)
+func (p queryOrNewer) Parse(r *http.Request) (*Request, error) {
+	switch {
+	case r.Header.Get("Smithy-Protocol") == smithyProtocol:
+		return rpc{p.query}.Parse(r)
+	case r.Header.Get("X-Amz-Target") != "":
+		return p.json.Parse(r)
 	}
 	return p.query.Parse(r)
 }
