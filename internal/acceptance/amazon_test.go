@@ -33,11 +33,13 @@ variable "version" { type = string }
 variable "rpm" { type = string }
 variable "encrypt" { default = false }
 variable "force" { default = false }
+variable "spot_price" { default = "" }
 
 source "amazon-ebs" "hello" {
   custom_endpoint_ec2 = var.endpoint
   region              = "eu-west-1"
   instance_type       = "t3.small"
+  spot_price          = var.spot_price
   source_ami_filter {
     filters     = { name = "al2023-ami-2023.*", root-device-type = "ebs", virtualization-type = "hvm" }
     owners      = ["amazon"]
@@ -53,8 +55,10 @@ source "amazon-ebs" "hello" {
   ami_name              = var.group
   ami_description       = "hello ${var.version}"
   ami_regions           = ["us-east-1"]
-  ami_users             = var.encrypt ? [] : ["210987654321"] # AWS refuses it with its own key
+  ami_users             = ["210987654321"]
   encrypt_boot          = var.encrypt
+  kms_key_id            = var.encrypt ? "alias/hello" : ""
+  region_kms_key_ids    = var.encrypt ? { us-east-1 = "alias/hello" } : {}
   force_deregister      = var.force
   force_delete_snapshot = var.force
   deprecate_at          = "2030-01-02T03:04:00Z"
@@ -128,8 +132,9 @@ func TestAmazonPlugin(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s\n%s", err, output, box.Output())
 	}
+	says(t, output, []string{`Creating temporary keypair`, `Creating temporary security group`, `Connected to SSH`})
 	first := a.images("1.0.0", false)
-	a.shared(first, "210987654321")
+	a.shared(first)
 	a.nothingLeft(first)
 	group, err := box.NewGroup(t.Context(), rehearsal.GroupSpec{
 		Name: name, ImageID: *first[rehearsal.Region].ImageId, Size: 2, Port: 8080, Warmup: 10 * time.Second,
@@ -147,10 +152,12 @@ func TestAmazonPlugin(t *testing.T) {
 	}
 	says(t, output, []string{`AMI Name: '` + name + `' is used by an existing AMI: ` + *first[rehearsal.Region].ImageId})
 
-	output, err = build("2.0.0", "-var", "force=true", "-var", "encrypt=true")
+	// By a Spot Instance, which amazon-ebs launches by a fleet.
+	output, err = build("2.0.0", "-var", "force=true", "-var", "encrypt=true", "-var", "spot_price=auto")
 	if err != nil {
 		t.Fatalf("%v\n%s\n%s", err, output, box.Output())
 	}
+	says(t, output, []string{`Created Spot Fleet launch template`, `Deleting unencrypted|deleting unencrypted`})
 	second := a.images("2.0.0", true)
 	a.shared(second)
 	a.gone(first)
@@ -237,7 +244,7 @@ func byKey(tags []ec2types.Tag) map[string]string {
 }
 
 // shared looks at who may launch the images.
-func (a amazon) shared(images map[string]ec2types.Image, with ...string) {
+func (a amazon) shared(images map[string]ec2types.Image) {
 	a.Helper()
 	for region, image := range images {
 		permissions, err := a.in(region).DescribeImageAttribute(a.Context(), &ec2.DescribeImageAttributeInput{
@@ -250,8 +257,8 @@ func (a amazon) shared(images map[string]ec2types.Image, with ...string) {
 		for _, permission := range permissions.LaunchPermissions {
 			users = append(users, aws.ToString(permission.UserId))
 		}
-		if !slices.Equal(users, with) {
-			a.Errorf("%s: the image may be launched by %v, want %v", region, users, with)
+		if want := []string{"210987654321"}; !slices.Equal(users, want) {
+			a.Errorf("%s: the image may be launched by %v, want %v", region, users, want)
 		}
 	}
 }
@@ -270,7 +277,8 @@ func (a amazon) gone(images map[string]ec2types.Image) {
 }
 
 // nothingLeft looks for what a build makes for itself: its instance, volumes,
-// key pair, security group, and the snapshots of an intermediary image.
+// key pair, security group, launch template, and the snapshots of an
+// intermediary image.
 func (a amazon) nothingLeft(made map[string]ec2types.Image) {
 	a.Helper()
 	mine, client := filter("tag:job", a.name), a.in(rehearsal.Region)
@@ -302,6 +310,12 @@ func (a amazon) nothingLeft(made map[string]ec2types.Image) {
 	groups, err := client.DescribeSecurityGroups(a.Context(), &ec2.DescribeSecurityGroupsInput{Filters: mine})
 	if err != nil || len(groups.SecurityGroups) > 0 {
 		a.Errorf("%d security groups are left (%v)", len(groups.SecurityGroups), err)
+	}
+	templates, err := client.DescribeLaunchTemplates(a.Context(), &ec2.DescribeLaunchTemplatesInput{
+		Filters: filter("launch-template-name", "packer-*"),
+	})
+	if err != nil || len(templates.LaunchTemplates) > 0 {
+		a.Errorf("%d launch templates are left (%v)", len(templates.LaunchTemplates), err)
 	}
 	snapshots, err := client.DescribeSnapshots(a.Context(), &ec2.DescribeSnapshotsInput{OwnerIds: []string{"self"}, Filters: mine})
 	if err != nil {
