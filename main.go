@@ -15,6 +15,7 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/builder/direct"
 	"github.com/immutable-server/packer-plugin-immutable/builder/disk"
 	"github.com/immutable-server/packer-plugin-immutable/builder/existing"
+	"github.com/immutable-server/packer-plugin-immutable/builder/instance"
 	"github.com/immutable-server/packer-plugin-immutable/datasource/base"
 	"github.com/immutable-server/packer-plugin-immutable/datasource/commit"
 	"github.com/immutable-server/packer-plugin-immutable/internal/command"
@@ -38,6 +39,7 @@ func main() {
 	set := plugin.NewSet()
 	set.RegisterBuilder("direct", new(direct.Builder))
 	set.RegisterBuilder("disk", new(disk.Builder))
+	set.RegisterBuilder("instance", new(instance.Builder))
 	set.RegisterBuilder("existing", new(existing.Builder))
 	set.RegisterProvisioner("rpm", new(rpm.Provisioner))
 	set.RegisterProvisioner("seal", new(seal.Provisioner))

@@ -40,6 +40,9 @@ type Registration struct {
 	Snapshot string
 	Size     int32
 	Volume   Volume
+	// Firmware is the UEFI variable store in base64, "" for none. Nil is that of
+	// the base, which only its owner may read.
+	Firmware *string
 	// BootMode is the base's if it is "".
 	BootMode string
 	// IMDSv2 makes instances refuse metadata requests without a session token.
@@ -96,7 +99,7 @@ func (r Registration) request(ctx context.Context, api Registrar) (*ec2.Register
 	request := r.defaults()
 	if r.Base != nil {
 		request = r.carried()
-		firmware, err := uefiData(ctx, api, *r.Base)
+		firmware, err := r.firmware(ctx, api)
 		if err != nil {
 			return nil, err
 		}
@@ -194,6 +197,16 @@ func (r Registration) root(base types.EbsBlockDevice) *types.EbsBlockDevice {
 		root.Throughput = &r.Volume.Throughput
 	}
 	return &root
+}
+
+func (r Registration) firmware(ctx context.Context, api Registrar) (*string, error) {
+	switch {
+	case r.Firmware == nil:
+		return uefiData(ctx, api, *r.Base)
+	case *r.Firmware == "":
+		return nil, nil
+	}
+	return r.Firmware, nil
 }
 
 // uefiData is the base's UEFI variable store, without which an AMI with Secure

@@ -71,3 +71,16 @@ func Deprecate(ctx context.Context, api Sharer, id string, at time.Time) error {
 	}
 	return nil
 }
+
+// RequireIMDSv2 has an image's instances refuse metadata requests without a
+// session token.
+func RequireIMDSv2(ctx context.Context, api Sharer, id string) error {
+	_, err := api.ModifyImageAttribute(ctx, &ec2.ModifyImageAttributeInput{
+		ImageId:     &id,
+		ImdsSupport: &types.AttributeValue{Value: aws.String(string(types.ImdsSupportValuesV20))},
+	})
+	if err != nil {
+		return fmt.Errorf("have instances of AMI %s require IMDSv2 (ec2:ModifyImageAttribute): %w", id, err)
+	}
+	return nil
+}

@@ -47,6 +47,7 @@ func (s *Service) API() *api.Service {
 	add(s, to, "DescribeInstanceTypes", (*region).describeInstanceTypes)
 	add(s, to, "DescribeInstances", (*region).describeInstances)
 	add(s, to, "GetConsoleOutput", (*region).getConsoleOutput)
+	add(s, to, "GetInstanceUefiData", (*region).getInstanceUefiData)
 	add(s, to, "ModifyInstanceAttribute", (*region).modifyInstanceAttribute)
 	add(s, to, "ModifyInstanceMetadataOptions", (*region).modifyInstanceMetadataOptions)
 	add(s, to, "RebootInstances", (*region).rebootInstances)
