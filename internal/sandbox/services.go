@@ -25,6 +25,7 @@ type services struct {
 	storage *storage.Store
 	host    machine.Host
 
+	sts         *api.Service
 	ssm         *ssm.Service
 	ec2         *ec2.Service
 	ebs         *ebs.Service
@@ -36,7 +37,7 @@ type services struct {
 // apis lists what the door opens to.
 func (s *services) apis() []*api.Service {
 	return []*api.Service{
-		sts.New(), s.ssm.API(), s.ec2.API(), s.ebs.API(), s.elbv2.API(), s.cloudwatch.API(), s.autoscaling.API(),
+		s.sts, s.ssm.API(), s.ec2.API(), s.ebs.API(), s.elbv2.API(), s.cloudwatch.API(), s.autoscaling.API(),
 	}
 }
 
@@ -50,6 +51,7 @@ const patience = 30 * time.Second
 func (s *Sandbox) open(options Options) error {
 	var err error
 	v := &s.services
+	v.sts = sts.New(s.clock)
 	if v.storage, err = storage.Open(s.books); err != nil {
 		return err
 	}

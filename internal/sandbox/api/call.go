@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/session"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
 )
 
@@ -26,7 +27,8 @@ type Call struct {
 	Operation string
 	Region    string
 	Account   string
-	Principal string // access key id
+	Principal string           // access key id
+	Session   *session.Session // of temporary credentials of the sandbox's own; else nil
 	RequestID string
 	Now       time.Time
 	Fault     string // the rule that makes the call go wrong, if any
@@ -43,8 +45,14 @@ type Call struct {
 	outside bool                                // it has been outside
 }
 
-// User is the ARN of who calls: a user called after the access key.
-func (c *Call) User() string { return fmt.Sprintf("arn:aws:iam::%s:user/%s", c.Account, c.Principal) }
+// User is the ARN of who calls: a session of a role, or else a user called after
+// the access key.
+func (c *Call) User() string {
+	if c.Session != nil {
+		return c.Session.ARN(c.Account)
+	}
+	return fmt.Sprintf("arn:aws:iam::%s:user/%s", c.Account, c.Principal)
+}
 
 // NewCall begins a call; its fields but Actions are for the caller to set.
 func NewCall(books *state.Books) *Call { return &Call{Account: Account, books: books} }

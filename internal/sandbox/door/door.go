@@ -139,6 +139,9 @@ func (d *Door) answer(v *visit) (wire.Protocol, *wire.Response, error) {
 		return service.Protocol, nil, err
 	}
 	v.Begin(service.Name, v.request.Operation)
+	if err := v.checkSession(); err != nil {
+		return v.request.Protocol, nil, err
+	}
 	response, err := d.serve(r.Context(), v)
 	return v.request.Protocol, response, err
 }

@@ -20,7 +20,7 @@ import (
 )
 
 func serve(t *testing.T) aws.Config {
-	return doortest.Serve(t, doortest.Books(t), doortest.Clock(t), sts.New())
+	return doortest.Serve(t, doortest.Books(t), doortest.Clock(t), sts.New(doortest.Clock(t)))
 }
 
 func TestCallerIdentityNamesTheAccessKey(t *testing.T) {
