@@ -22,10 +22,16 @@ var badDay = []string{
 	"--fault", "*,kind=reset,when=midway,rate=0.02",
 	"--fault", "*,kind=stall,rate=0.01,for=1m",
 	"--fault", "*,kind=stall,when=midway,rate=0.01,for=1m",
+	"--fault", "autoscaling:*,kind=contention,rate=0.03",
+	// And much of what is made is seen late.
+	"--fault", "ebs:StartSnapshot,kind=late,rate=0.3,for=2m",
+	"--fault", "ec2:CopyImage,kind=late,rate=0.5,for=2m",
+	"--fault", "ec2:RegisterImage,kind=late,rate=0.3,for=2m",
+	"--fault", "ec2:Create*,kind=late,rate=0.3,for=1m",
 }
 
 // named is how a build must say what went wrong.
-var named = regexp.MustCompile(`RequestLimitExceeded|Throttl|Internal|ServiceUnavailable|connection reset|EOF|deadline exceeded|timeout`)
+var named = regexp.MustCompile(`RequestLimitExceeded|Throttl|Internal|ResourceContention|ServiceUnavailable|connection reset|EOF|deadline exceeded|timeout`)
 
 // prepared are the states of sandboxes that builds begin with.
 type prepared struct {
