@@ -271,7 +271,6 @@ func cliGroup(c cli, ami string) {
 	c.until("RollbackSuccessful", "InstanceRefreshes[0].Status", "autoscaling", "describe-instance-refreshes", "--auto-scaling-group-name", name)
 	c.until("2 2", ready, group...)
 	c.sorted("pages of one", c.query("AutoScalingInstances[].LaunchTemplate.Version", "autoscaling", "describe-auto-scaling-instances", "--page-size", "1"), []string{"2", "2"})
-
 }
 
 func cliFleet(c cli, ami string) {
