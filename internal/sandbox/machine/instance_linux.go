@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -185,9 +186,7 @@ func (i *instance) Stop(ctx context.Context) error {
 	again := time.NewTicker(time.Second)
 	defer again.Stop()
 	for {
-		for _, init := range i.inits() {
-			_ = unix.Kill(init, halt) // it may have ended by now
-		}
+		i.halt()
 		select {
 		case <-i.done:
 			return i.released
@@ -200,10 +199,27 @@ func (i *instance) Stop(ctx context.Context) error {
 	}
 }
 
-// inits are the container's: the children of systemd-nspawn, and it is the child of unshare.
-func (i *instance) inits() []int {
+// halt asks the container's init to shut down, if there is one.
+func (i *instance) halt() {
+	unshare := i.process.Load()
+	for _, init := range inits(unshare.Pid) {
+		handle, err := unix.PidfdOpen(init, 0)
+		if err != nil {
+			continue // it has ended
+		}
+		// The number may have become another process's before it was opened, but not since. It is the container's
+		// if that is so now and unshare, which nobody has waited for yet, still has its own number.
+		if slices.Contains(inits(unshare.Pid), init) && unshare.Signal(syscall.Signal(0)) == nil {
+			_ = unix.PidfdSendSignal(handle, halt, nil, 0) // it may have ended by now
+		}
+		_ = unix.Close(handle)
+	}
+}
+
+// inits are those of the container: the children of systemd-nspawn, and it is the child of unshare.
+func inits(unshare int) []int {
 	var inits []int
-	for _, manager := range children(i.process.Load().Pid) {
+	for _, manager := range children(unshare) {
 		inits = append(inits, children(manager)...)
 	}
 	return inits
