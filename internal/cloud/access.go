@@ -75,6 +75,15 @@ func (a Access) In(region string) Access {
 	return a
 }
 
+// Check is Prepare for those whose region may become known only later: what a
+// post-processor works on tells it.
+func (a Access) Check() []error {
+	if a.Region == "" {
+		a.Region = "us-east-1" // no matter which
+	}
+	return a.Prepare()
+}
+
 // Prepare checks the options without a call to AWS, and fills in the region
 // from the environment or the profile if it is not given.
 func (a *Access) Prepare() []error {

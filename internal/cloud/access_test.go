@@ -57,6 +57,16 @@ func TestPrepareNamesOptionValueAndRemedy(t *testing.T) {
 	}
 }
 
+func TestCheckAsksForNoRegion(t *testing.T) {
+	alone(t, nil)
+	if errs := (Access{}).Check(); len(errs) > 0 {
+		t.Errorf("without a region: %v", errs)
+	}
+	if errs := (Access{Region: "eu-wst-1"}).Check(); len(errs) != 1 {
+		t.Errorf("with one that does not exist: %v", errs)
+	}
+}
+
 func TestPrepareFindsTheRegion(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "config")
 	if err := os.WriteFile(config, []byte("[profile far]\nregion = ap-south-1\n"), 0o600); err != nil {

@@ -89,20 +89,11 @@ func (p *PostProcessor) Configure(raws ...any) error {
 		errs = append(errs, fmt.Errorf("timeout is %s; it can't be negative", c.Timeout))
 	}
 	errs = append(errs, c.Preferences.Prepare()...)
-	errs = append(errs, c.checkAccess()...)
+	errs = append(errs, c.Access.Check()...)
 	if len(errs) > 0 {
 		return &packersdk.MultiError{Errors: errs}
 	}
 	return nil
-}
-
-// checkAccess allows for a region that is not given: the artifact may tell it.
-func (c *Config) checkAccess() []error {
-	access := c.Access
-	if access.Region == "" {
-		access.Region = "us-east-1"
-	}
-	return access.Prepare()
 }
 
 // PostProcess rolls out, and hands the artifact on as it is.

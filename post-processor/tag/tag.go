@@ -84,7 +84,7 @@ func (p *PostProcessor) Configure(raws ...any) error {
 		c.Prefix = commit.TagPrefix
 	}
 	var errs []error
-	errs = append(errs, c.checkAccess()...)
+	errs = append(errs, c.Access.Check()...)
 	errs = append(errs, c.checkPrefix()...)
 	errs = append(errs, tags.Check("tags", c.Tags)...)
 	errs = append(errs, p.readCommit()...)
@@ -92,16 +92,6 @@ func (p *PostProcessor) Configure(raws ...any) error {
 		return &packersdk.MultiError{Errors: errs}
 	}
 	return nil
-}
-
-// checkAccess allows for a region that is not given: the artifact names those
-// that count.
-func (c *Config) checkAccess() []error {
-	access := c.Access
-	if access.Region == "" {
-		access.Region = "us-east-1"
-	}
-	return access.Prepare()
 }
 
 func (c *Config) checkPrefix() []error {
