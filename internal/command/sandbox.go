@@ -15,6 +15,7 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/fault"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/policy"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/scenario"
 )
 
 // sandboxFlags are the flags of the sandbox command.
@@ -26,6 +27,7 @@ type sandboxFlags struct {
 	faults                              []fault.Rule
 	seed                                uint64
 	quotas                              bool
+	scenario                            *scenario.Scenario
 	policies                            policy.Set
 }
 
@@ -68,6 +70,10 @@ func parseSandboxFlags(args []string, stderr io.Writer) (*sandboxFlags, int) {
 		f.faults = append(f.faults, rule)
 		return err
 	})
+	set.Func("scenario", "`file` of what happens at given moments (default: nothing)", func(path string) (err error) {
+		f.scenario, err = scenario.Read(path)
+		return err
+	})
 	set.BoolVar(&f.quotas, "quotas", false, "limit how often operations may be called, as AWS does (default: in the profile typical)")
 	set.Uint64Var(&f.seed, "seed", 1, "`number` that picks the calls which faults strike")
 	set.Func("enforce-policy", "`[access-key=]file` with the IAM policy of the caller with this access key, or of every caller; may be repeated (default: everything is permitted)", f.policies.Read)
@@ -98,7 +104,7 @@ func (f *sandboxFlags) run(ctx context.Context, stdout, stderr io.Writer) (err e
 		Listen: f.listen, StateDir: f.state, BaseDisk: f.baseDisk, Regions: strings.Split(f.regions, ","),
 		Machines: sandbox.Machines(f.machines), Profile: clock.Profile(f.profile), TimeScale: f.timeScale,
 		LaunchConfigurations: f.launchConfigurations,
-		Faults:               f.faults, Seed: f.seed, Rates: f.quotas,
+		Faults:               f.faults, Seed: f.seed, Rates: f.quotas, Scenario: f.scenario,
 		Policies: f.policies,
 		Report:   func(err error) { fmt.Fprintf(stderr, "sandbox: %v\n", err) },
 	}

@@ -46,6 +46,7 @@ func TestSandboxRefusesWhatItDoesNotKnow(t *testing.T) {
 		{[]string{"--listen", "192.0.2.1:1"}, 1, "this host only"},
 		{[]string{"--help"}, 0, "-base-disk"},
 		{[]string{"--base-disk", ""}, 2, "--base-disk is empty"},
+		{[]string{"--scenario", "nowhere.hcl"}, 2, "nowhere.hcl"},
 		{[]string{"--fault", "ec2:*,kind=fire"}, 2, `kind "fire" is not known`},
 		{[]string{"--machines", "none", "--listen", "127.0.0.1:0", "--fault", "ec2:Fly,kind=error"}, 1, "no operation of the sandbox is called ec2:Fly"},
 		{[]string{"--enforce-policy", "AKIA=absent.json"}, 2, "absent.json"},

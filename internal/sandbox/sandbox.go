@@ -8,6 +8,7 @@
 //	calls      the call log
 //	fault      which calls go wrong
 //	quota      how often operations may be called
+//	scenario   what happens at given moments
 //	policy     IAM policies: what callers may do
 //	api, wire  how operations are registered; the protocols
 //	state      what the sandbox knows, under one lock, and its files
@@ -37,6 +38,7 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/fault"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/policy"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/quota"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/scenario"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/state"
 )
 
@@ -60,8 +62,10 @@ type Options struct {
 	Faults               []fault.Rule // which calls go wrong
 	Seed                 uint64       // picks the calls that they strike
 	Rates                bool         // limits how often operations may be called
-	Policies             policy.Set   // what callers may do; those that it does not know may do everything
-	Report               func(error)  // gets what fails in the background
+	// Scenario is what happens from when the sandbox serves; nil for nothing.
+	Scenario *scenario.Scenario
+	Policies policy.Set  // what callers may do; those that it does not know may do everything
+	Report   func(error) // gets what fails in the background
 }
 
 // Machines says what instances are.
@@ -81,6 +85,8 @@ type Sandbox struct {
 	clock    *clock.Clock
 	books    *state.Books
 	services services
+	begin    func()         // begins the scenario; may be nil
+	play     *scenario.Play // nil without a scenario
 
 	closers []func() error // what undoes Open, in its order
 }
@@ -119,26 +125,52 @@ func Open(ctx context.Context, options Options) (s *Sandbox, err error) {
 	if err != nil {
 		return s, err
 	}
+	if err := s.rehearse(options, faults); err != nil {
+		return s, err
+	}
 	var rates *quota.Rates
 	if options.Rates {
 		rates = quota.New(s.clock)
 	}
 	s.server = &http.Server{
-		Handler:           door.New(door.Config{Books: s.books, Clock: s.clock, Log: s.log, Faults: faults, Rates: rates, Guard: options.Policies, Services: s.services.apis()}),
+		Handler:           door.New(door.Config{Books: s.books, Clock: s.clock, Log: s.log, Faults: faults, Rates: rates, Called: s.called, Guard: options.Policies, Services: s.services.apis()}),
 		ReadHeaderTimeout: time.Minute,
 	}
 	s.server.RegisterOnShutdown(faults.Stop)
 	return s, nil
 }
 
-// faults checks the rules against what the sandbox serves.
-func (s *Sandbox) faults(options Options) (*fault.Faults, error) {
-	var operations []string
+// operations lists what the sandbox serves, as in ec2:RegisterImage.
+func (s *Sandbox) operations() (all []string) {
 	for _, service := range s.services.apis() {
 		for _, operation := range service.Operations() {
-			operations = append(operations, service.Name+":"+operation)
+			all = append(all, service.Name+":"+operation)
 		}
 	}
+	return all
+}
+
+// rehearse makes the scenario ready to begin.
+func (s *Sandbox) rehearse(options Options, faults *fault.Faults) error {
+	if options.Scenario == nil {
+		return nil
+	}
+	if err := options.Scenario.Check(s.operations(), s.services.states != nil); err != nil {
+		return err
+	}
+	region := DefaultRegion
+	if len(options.Regions) > 0 {
+		region = options.Regions[0]
+	}
+	s.begin = func() { s.play = options.Scenario.Begin(stage{s, faults}, s.clock, region, options.Report) }
+	return nil
+}
+
+func (s *Sandbox) called(operation string) { s.play.Called(operation) }
+
+// faults checks the rules against what the sandbox serves.
+func (s *Sandbox) faults(options Options) (*fault.Faults, error) {
+	operations := s.operations()
 	for _, rule := range options.Faults {
 		if err := rule.Check(operations); err != nil {
 			return nil, err
@@ -199,6 +231,9 @@ func (s *Sandbox) port() int { return s.listener.Addr().(*net.TCPAddr).Port }
 // Serve answers calls until ctx ends. Calls that are under way then have a few
 // seconds to end.
 func (s *Sandbox) Serve(ctx context.Context) error {
+	if s.begin != nil {
+		s.begin()
+	}
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)

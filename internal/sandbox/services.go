@@ -30,6 +30,7 @@ type services struct {
 	ec2         *ec2.Service
 	ebs         *ebs.Service
 	elbv2       *elbv2.Service
+	states      *elbv2.States // nil where machines are real
 	cloudwatch  *cloudwatch.Service
 	autoscaling *autoscaling.Service
 }
@@ -114,11 +115,14 @@ func (s *Sandbox) publicAddresses(machines Machines) netip.Prefix {
 func (s *Sandbox) openGroups(options Options) error {
 	var err error
 	v := &s.services
-	var plane elbv2.Plane = elbv2.NewStates(s.clock)
+	var plane elbv2.Plane
 	if options.Machines == Container {
 		real := balancer.New(v.host.DialFrom)
 		s.onClose(real.Close)
 		plane = real
+	} else {
+		v.states = elbv2.NewStates(s.clock)
+		plane = v.states
 	}
 	if v.elbv2, err = elbv2.New(s.books, s.clock, v.ec2.Fleet, plane, s.port()); err != nil {
 		return err

@@ -164,5 +164,5 @@ func (s *Service) put(c *api.Call, in *common, m *metric, rule, state, reason st
 	a.Description, a.Metric, a.Rule, a.Configured = in.AlarmDescription, m, rule, c.Now
 	a.ActionsEnabled = in.ActionsEnabled == nil || *in.ActionsEnabled
 	a.OKActions, a.AlarmActions, a.InsufficientDataActions = in.OKActions, in.AlarmActions, in.InsufficientDataActions
-	s.changed(c)
+	s.changed(c.Region, c.Now)
 }

@@ -116,9 +116,9 @@ func (a Alarms) Subscribe(heard func()) {
 
 // changed brings the composite alarms of a region up to date and tells the
 // subscribers.
-func (s *Service) changed(c *api.Call) {
-	s.pages.In(c.Region).evaluate(c.Now)
-	for _, heard := range s.heard[c.Region] {
+func (s *Service) changed(region string, now time.Time) {
+	s.pages.In(region).evaluate(now)
+	for _, heard := range s.heard[region] {
 		s.clock.After(0, heard)
 	}
 }

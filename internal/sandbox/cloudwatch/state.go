@@ -39,8 +39,24 @@ func (s *Service) setAlarmState(_ context.Context, c *api.Call, in *setAlarmStat
 		return nil, notFound(in.AlarmName)
 	}
 	a.to(in.StateValue, *in.StateReason, in.StateReasonData, c.Now)
-	s.changed(c)
+	s.changed(c.Region, c.Now)
 	return &succeeded{}, nil
+}
+
+// SetState puts an alarm into a state, as SetAlarmState does. The books must be
+// held.
+func (s *Service) SetState(region, name, value, reason string) error {
+	if err := checkState(value); err != nil {
+		return err
+	}
+	a, exists := s.pages.In(region).Alarms[name]
+	if !exists {
+		return notFound(name)
+	}
+	now := s.clock.Now()
+	a.to(value, reason, "", now)
+	s.changed(region, now)
+	return nil
 }
 
 func checkState(value string) error {
@@ -86,6 +102,6 @@ func (s *Service) deleteAlarms(_ context.Context, c *api.Call, in *deleteAlarmsI
 		}
 		delete(page.Alarms, name)
 	}
-	s.changed(c)
+	s.changed(c.Region, c.Now)
 	return &succeeded{}, err
 }

@@ -29,6 +29,7 @@ type Door struct {
 	log      *calls.Log
 	faults   *fault.Faults
 	rates    *quota.Rates
+	called   func(operation string)
 	guard    api.Guard
 	serve    handler
 }
@@ -70,16 +71,17 @@ func (d *Door) chain() []step {
 type Config struct {
 	Books    *state.Books
 	Clock    *clock.Clock
-	Log      *calls.Log    // may be nil
-	Faults   *fault.Faults // may be nil
-	Rates    *quota.Rates  // may be nil
-	Guard    api.Guard     // decides what callers may do; may be nil
+	Log      *calls.Log             // may be nil
+	Faults   *fault.Faults          // may be nil
+	Rates    *quota.Rates           // may be nil
+	Called   func(operation string) // told of calls that succeed, before they are answered; may be nil
+	Guard    api.Guard              // decides what callers may do; may be nil
 	Services []*api.Service
 }
 
 // New makes the door to the services.
 func New(config Config) *Door {
-	d := &Door{services: map[string]*api.Service{}, books: config.Books, clock: config.Clock, log: config.Log, faults: config.Faults, rates: config.Rates, guard: config.Guard}
+	d := &Door{services: map[string]*api.Service{}, books: config.Books, clock: config.Clock, log: config.Log, faults: config.Faults, rates: config.Rates, called: config.Called, guard: config.Guard}
 	for _, s := range config.Services {
 		d.services[s.Scope] = s
 	}
@@ -102,6 +104,9 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		response = protocol.EncodeError(v.RequestID, err)
 		drain(r)
+	}
+	if err == nil && d.called != nil {
+		d.called(v.Service + ":" + v.Operation)
 	}
 	// The log first: who has got the answer finds the call in the log.
 	d.log.Add(v.Call, r, response.Status, err, time.Since(begin))

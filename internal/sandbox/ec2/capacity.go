@@ -38,8 +38,8 @@ const (
 	onDemandLifecycle = "on-demand"
 )
 
-// check refuses a rule that could never apply.
-func (s Shortage) check() error {
+// Check refuses a rule that could never apply.
+func (s Shortage) Check() error {
 	codes := []string{"", InsufficientInstanceCapacity, Unsupported, MaxSpotInstanceCountExceeded, VcpuLimitExceeded, SpotMaxPriceTooLow}
 	switch {
 	case !slices.Contains(codes, s.Code):
@@ -71,7 +71,7 @@ type shortages struct {
 func (s *Service) SetShortages(region string, rules ...Shortage) error {
 	kept := make([]*Shortage, len(rules))
 	for i, rule := range rules {
-		if err := rule.check(); err != nil {
+		if err := rule.Check(); err != nil {
 			return err
 		}
 		kept[i] = &rule

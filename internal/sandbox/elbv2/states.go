@@ -17,6 +17,7 @@ type States struct {
 	every  map[string]time.Duration // by target group
 	target map[key]*simulated
 	told   map[string]Health // by instance
+	fresh  Health            // told of instances when they are registered; zero for none
 	heard  func(targetGroup string, t Target)
 }
 
@@ -57,6 +58,14 @@ func (s *States) Tell(instanceID string, h Health) {
 	}
 }
 
+// TellNew decides what the health checks find of instances that are registered
+// from now on; the zero Health leaves them to themselves.
+func (s *States) TellNew(h Health) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fresh = h
+}
+
 // Listen listens nowhere.
 func (s *States) Listen(Listener) error { return nil }
 
@@ -81,6 +90,9 @@ func (s *States) Drop(arn string) {
 func (s *States) Register(targetGroup string, t Target) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.fresh != (Health{}) {
+		s.told[t.ID] = s.fresh
+	}
 	k := key{targetGroup, t}
 	one := &simulated{health: Health{Initial, "Elb.InitialHealthChecking", "Initial health checks in progress"}}
 	one.cancel = s.clock.After(s.every[targetGroup], func() {

@@ -21,6 +21,7 @@ type Faults struct {
 
 	mu    sync.Mutex
 	rules []*running
+	more  []*running     // by Set; they come first
 	calls map[string]int // by operation
 }
 
@@ -33,11 +34,23 @@ type running struct {
 
 // New makes faults of rules, of which the first that strikes a call decides.
 func New(seed uint64, rules ...Rule) *Faults {
-	f := &Faults{seed: seed, done: make(chan struct{}), calls: map[string]int{}}
-	for _, r := range rules {
-		f.rules = append(f.rules, &running{Rule: r, text: r.String(), struck: map[string]int{}})
+	return &Faults{seed: seed, done: make(chan struct{}), calls: map[string]int{}, rules: run(rules)}
+}
+
+func run(rules []Rule) []*running {
+	all := make([]*running, len(rules))
+	for i, r := range rules {
+		all[i] = &running{Rule: r, text: r.String(), struck: map[string]int{}}
 	}
-	return f
+	return all
+}
+
+// Set puts rules before those of New, in the place of those that were set
+// before.
+func (f *Faults) Set(rules []Rule) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.more = run(rules)
 }
 
 // Check makes sure that a rule is about at least one of the operations, which
@@ -60,10 +73,12 @@ func (f *Faults) Strike(operation string) (Rule, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls[operation]++
-	for _, r := range f.rules {
-		if r.covers(operation) && r.strikes(f.seed, operation, f.calls[operation]) {
-			r.struck[operation]++
-			return r.Rule, true
+	for _, rules := range [][]*running{f.more, f.rules} {
+		for _, r := range rules {
+			if r.covers(operation) && r.strikes(f.seed, operation, f.calls[operation]) {
+				r.struck[operation]++
+				return r.Rule, true
+			}
 		}
 	}
 	return Rule{}, false
