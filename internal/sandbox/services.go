@@ -14,6 +14,7 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/ec2"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/elbv2"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/gate"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/instanceconnect"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/machine"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/ssm"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/storage"
@@ -29,6 +30,7 @@ type services struct {
 	ssm         *ssm.Service
 	ec2         *ec2.Service
 	ebs         *ebs.Service
+	connect     *api.Service
 	elbv2       *elbv2.Service
 	states      *elbv2.States // nil where machines are real
 	cloudwatch  *cloudwatch.Service
@@ -38,7 +40,7 @@ type services struct {
 // apis lists what the door opens to.
 func (s *services) apis() []*api.Service {
 	return []*api.Service{
-		s.sts, s.ssm.API(), s.ec2.API(), s.ebs.API(), s.elbv2.API(), s.cloudwatch.API(), s.autoscaling.API(),
+		s.sts, s.ssm.API(), s.ec2.API(), s.ebs.API(), s.connect, s.elbv2.API(), s.cloudwatch.API(), s.autoscaling.API(),
 	}
 }
 
@@ -83,6 +85,7 @@ func (s *Sandbox) open(options Options) error {
 	if v.ebs, err = ebs.New(s.books, s.clock, v.storage, v.ec2); err != nil {
 		return err
 	}
+	v.connect = instanceconnect.New(s.clock, v.ec2)
 	return s.openGroups(options)
 }
 

@@ -40,6 +40,7 @@ type instance struct {
 	SpotRequest      *resource `json:",omitempty"` // of a Spot Instance
 	SecurityGroupIds []string
 	Volumes          []string
+	PushedKeys       []pushedKey `json:",omitempty"`
 	Metadata         metadataOptions
 	Launch           launchData // everything else that was asked for
 	Template         *Template  `json:",omitempty"`

@@ -3,6 +3,7 @@ package ec2
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"strconv"
 	"strings"
@@ -93,6 +94,7 @@ func (r *region) metadataLeaves(i *instance) map[string]string {
 	if key := r.keyPairNamed(i.Launch.KeyName); i.Launch.KeyName != "" && key != nil {
 		leaves["meta-data/public-keys/0="+key.Name+"/openssh-key"] = key.PublicKey
 	}
+	maps.Copy(leaves, i.pushedLeaves(r.service.clock.Now()))
 	if i.Metadata.InstanceMetadataTags == "enabled" {
 		for key, value := range i.Tags {
 			leaves["meta-data/tags/instance/"+key] = value
