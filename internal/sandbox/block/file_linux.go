@@ -5,37 +5,54 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
-// writer writes what will hardly be read soon. The kernel is told so: pages of
-// the cache are used again as soon as they are on the disk. In a virtual machine
-// whose host takes back free memory, a page that was not used for a while costs
-// ten times as much as writing to it.
+// writer writes a file past the kernel's cache, where the filesystem can: in a
+// virtual machine whose host takes back free memory, a page that the cache has to
+// get first costs many times what writing to it does.
+//
+// A disk may be slower than those who send blocks. So only few write past the
+// cache at once, and what comes while they do goes into the cache.
 type writer struct {
-	cached atomic.Bool // the filesystem knows no other way
+	cached, direct *os.File // the same file; direct is nil where it cannot be had
+	writing        chan struct{}
 }
 
-func (w *writer) writeAt(f *os.File, data []byte, offset int64) error {
-	for len(data) > 0 && !w.cached.Load() {
-		n, err := unix.Pwritev2(int(f.Fd()), [][]byte{data}, offset, unix.RWF_DONTCACHE)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
-			w.cached.Store(true)
-		case err != nil:
-			return fmt.Errorf("write %s: %w", f.Name(), err)
+// atOnce is how many blocks are written past the cache at once: enough to keep a
+// fast disk busy.
+const atOnce = 8
+
+func newWriter(f *os.File) *writer {
+	w := &writer{cached: f, writing: make(chan struct{}, atOnce)}
+	if direct, err := os.OpenFile(f.Name(), os.O_WRONLY|unix.O_DIRECT, 0); err == nil {
+		w.direct = direct
+	}
+	return w
+}
+
+func (w *writer) writeAt(data []byte, offset int64) error {
+	if w.direct != nil {
+		select {
+		case w.writing <- struct{}{}:
+			_, err := w.direct.WriteAt(data, offset)
+			<-w.writing
+			if !errors.Is(err, unix.EINVAL) { // which means that data is not aligned in memory
+				return err
+			}
 		default:
-			data, offset = data[n:], offset+int64(n)
 		}
 	}
-	if len(data) == 0 {
+	_, err := w.cached.WriteAt(data, offset)
+	return err
+}
+
+func (w *writer) close() error {
+	if w.direct == nil {
 		return nil
 	}
-	_, err := f.WriteAt(data, offset)
-	return err
+	return w.direct.Close()
 }
 
 // punch gives a range of a file back to the filesystem.

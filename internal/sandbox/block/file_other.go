@@ -8,13 +8,17 @@ import (
 	"os"
 )
 
-// writer writes in the usual way.
-type writer struct{}
+// writer writes a file in the usual way.
+type writer struct{ file *os.File }
 
-func (writer) writeAt(f *os.File, data []byte, offset int64) error {
-	_, err := f.WriteAt(data, offset)
+func newWriter(f *os.File) *writer { return &writer{f} }
+
+func (w *writer) writeAt(data []byte, offset int64) error {
+	_, err := w.file.WriteAt(data, offset)
 	return err
 }
+
+func (*writer) close() error { return nil }
 
 // punch does nothing: the slot is used again as it is.
 func punch(*os.File, int64, int64) error { return nil }

@@ -40,7 +40,7 @@ var freeSlot Digest
 // are read and written without any lock.
 type Store struct {
 	data, index *os.File
-	writer      writer // of data
+	writer      *writer // of data
 
 	mu     sync.Mutex
 	blocks map[Digest]*entry
@@ -69,7 +69,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the block store: %w", errors.Join(err, data.Close()))
 	}
-	s := &Store{data: data, index: index, blocks: map[Digest]*entry{}}
+	s := &Store{data: data, index: index, writer: newWriter(data), blocks: map[Digest]*entry{}}
 	if err := s.load(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -96,7 +96,7 @@ func (s *Store) load() error {
 }
 
 // Close closes the store's files.
-func (s *Store) Close() error { return errors.Join(s.data.Close(), s.index.Close()) }
+func (s *Store) Close() error { return errors.Join(s.writer.close(), s.data.Close(), s.index.Close()) }
 
 // Count is the number of blocks stored.
 func (s *Store) Count() int {
@@ -151,7 +151,7 @@ func (s *Store) slot() int64 {
 }
 
 func (s *Store) write(slot int64, digest Digest, block []byte) error {
-	if err := s.writer.writeAt(s.data, block, slot*Size); err != nil {
+	if err := s.writer.writeAt(block, slot*Size); err != nil {
 		return fmt.Errorf("store a block: %w", err)
 	}
 	return s.mark(slot, digest)
