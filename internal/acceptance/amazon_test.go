@@ -89,7 +89,7 @@ build {
   sources = ["source.amazon-ebs.hello"]
 
   provisioner "shell" {
-    inline = ["test $(id -un) = ec2-user", "echo ${var.version} | sudo tee /etc/by-shell"]
+    inline = ["test $(id -un) = ec2-user", "getent hosts $(hostname)", "echo ${var.version} | sudo tee /etc/by-shell"]
   }
   provisioner "immutable-rpm" {
     packages = [var.rpm]
