@@ -28,7 +28,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"time"
 
@@ -104,11 +103,7 @@ func Open(ctx context.Context, options Options) (s *Sandbox, err error) {
 		return s, err
 	}
 	s.onClose(func() error { return ignoreClosed(s.listener.Close()) })
-	dir, err := s.directory(options.StateDir)
-	if err != nil {
-		return s, err
-	}
-	if s.books, err = state.Open(dir, options.Report); err != nil {
+	if err := s.openBooks(options); err != nil {
 		return s, err
 	}
 	s.onClose(s.books.Close)
@@ -204,22 +199,6 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %q: %w; give --listen another port, or end what uses this one", address, err)
 	}
 	return listener, nil
-}
-
-// directory makes sure of the directory of the state.
-func (s *Sandbox) directory(dir string) (string, error) {
-	if dir != "" {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return "", fmt.Errorf("make the directory of the sandbox's state: %w", err)
-		}
-		return dir, nil
-	}
-	dir, err := os.MkdirTemp("", "immutable-sandbox-")
-	if err != nil {
-		return "", fmt.Errorf("make a directory for the sandbox's state: %w", err)
-	}
-	s.onClose(func() error { return os.RemoveAll(dir) })
-	return dir, nil
 }
 
 // URL is the endpoint of every service.

@@ -68,7 +68,7 @@ func Open(dir string, report func(error)) (*Books, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("open the sandbox's state: %s is not a directory", dir)
 	}
-	lock, err := lockFile(filepath.Join(dir, "lock"))
+	lock, err := lockFile(lockPath(dir), os.O_CREATE)
 	if err != nil {
 		return nil, fmt.Errorf("open the sandbox's state in %s: %w", dir, err)
 	}
