@@ -1,0 +1,9 @@
+#!/bin/sh
+# User data of the environment test: what differs between environments, and
+# nothing else. It runs once, at an instance's first boot.
+set -eu
+cat >/etc/hello/hello.env <<'CONFIGURATION'
+HELLO_GREETING=hello from test
+HELLO_LISTEN=:8080
+CONFIGURATION
+systemctl restart hello.service
