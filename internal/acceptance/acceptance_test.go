@@ -41,6 +41,11 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
+	// Most of what runs in parallel waits.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
+	flag.Parse() // -parallel of the command line counts
 	code := m.Run()
 	if shared.box != nil {
 		if err := endShared(); err != nil {

@@ -120,35 +120,57 @@ func run(t *testing.T, dir string, argv ...string) string {
 	return string(output)
 }
 
-// TestFullDisk bakes where there is no room: the error says what was needed
-// and what there was, and nothing is left.
-func TestFullDisk(t *testing.T) {
-	stage, _ := sandbox(t)
-	base := basedisk.Path(t)
-	small := t.TempDir()
-	run(t, small, "mount", "-t", "tmpfs", "-o", "size=64M", "tmpfs", small)
+// little mounts a filesystem of a size.
+func little(t *testing.T, size string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	run(t, dir, "mount", "-t", "tmpfs", "-o", "size="+size, "tmpfs", dir)
 	t.Cleanup(func() {
-		if output, err := exec.CommandContext(context.Background(), "umount", small).CombinedOutput(); err != nil {
+		if output, err := exec.CommandContext(context.Background(), "umount", dir).CombinedOutput(); err != nil {
 			t.Errorf("umount: %v: %s", err, output)
 		}
 	})
-	hcl := templateFile(t, fmt.Sprintf(`
+	return dir
+}
+
+// TestFullDisk bakes where there is no room: the error says what was needed
+// and what there was, and nothing is left.
+func TestFullDisk(t *testing.T) {
+	stage, box := sandbox(t)
+	local := fmt.Sprintf(`
 source "immutable-disk" "x" {
   source_image = %q
   output_path  = %q
 }
-build { sources = ["source.immutable-disk.x"] }
-`, base, filepath.Join(t.TempDir(), "x.raw")))
-	said, err := stage.Packer(t.Context(), rehearsal.Packer{
-		Dir: root, Env: []string{"PACKER_CACHE_DIR=" + small}, Args: []string{"build", hcl},
-	})
-	if err == nil {
-		t.Fatalf("a base of hundreds of MiB was baked in 64 MiB:\n%s", said)
-	}
-	says(t, said, []string{`PACKER_CACHE_DIR`, `bytes are needed`, `are free`})
-	left, err := filepath.Glob(filepath.Join(small, "immutable/work/bake-*"))
-	if err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v (%v)", left, err)
+build {
+  sources = ["source.immutable-disk.x"]
+  provisioner "shell" { inline = ["head -c 150M /dev/urandom > /root/noise"] }
+}
+`, basedisk.Path(t), filepath.Join(t.TempDir(), "x.raw"))
+	for _, test := range []struct{ name, hcl, size, needed string }{
+		{"to copy the base", local, "64M", `bytes are needed`},
+		{"to download the base", `
+source "immutable-direct" "x" { ami_name = "full" }
+build { sources = ["source.immutable-direct.x"] }
+`, "64M", `bytes are needed`},
+		{"to bake", local, "400M", `is full`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			small := little(t, test.size)
+			said, err := stage.Packer(t.Context(), rehearsal.Packer{
+				Dir: root, Env: append(box.Environ("AKIAFULL"), "PACKER_CACHE_DIR="+small), Args: []string{"build", templateFile(t, test.hcl)},
+			})
+			if err == nil {
+				t.Fatalf("there was room enough in %s:\n%s", test.size, said)
+			}
+			says(t, said, []string{`PACKER_CACHE_DIR`, test.needed, `are free`})
+			for _, pattern := range []string{"immutable/work/bake-*", "immutable/base/*.part", "immutable/base/*.raw"} {
+				if left, err := filepath.Glob(filepath.Join(small, pattern)); err != nil || len(left) > 0 {
+					t.Errorf("left behind: %v (%v)", left, err)
+				}
+			}
+			nothingLeft(t, stage, said)
+		})
 	}
 }
 

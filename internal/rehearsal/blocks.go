@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -166,4 +167,18 @@ func (s *Stage) KeepWorkingDisk(as string) error {
 		return fmt.Errorf("found working disks %v, want one", disks)
 	}
 	return os.Link(disks[0], as)
+}
+
+// KeepWorkingDisks is KeepWorkingDisk where there are several builds: it keeps
+// the disks of all, in a directory. What it has kept before it leaves alone.
+func (s *Stage) KeepWorkingDisks(in string) error {
+	disks, err := filepath.Glob(filepath.Join(s.Cache, workingDisks))
+	errs := []error{err}
+	for _, disk := range disks {
+		as := filepath.Join(in, filepath.Base(filepath.Dir(disk))+".raw")
+		if err := os.Link(disk, as); !errors.Is(err, fs.ErrExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
