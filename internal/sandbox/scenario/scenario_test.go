@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,10 +17,21 @@ import (
 )
 
 // recorder is a stage that notes what happens on it.
-type recorder struct{ happened []string }
+type recorder struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (r *recorder) happened() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.all)
+}
 
 func (r *recorder) note(format string, args ...any) {
-	r.happened = append(r.happened, fmt.Sprintf(format, args...))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, fmt.Sprintf(format, args...))
 }
 
 func (r *recorder) SetFaults(rules []fault.Rule) { r.note("faults %v", rules) }
@@ -89,8 +101,8 @@ step {
 `, func(_ *Play, stage *recorder, _ *[]error) {
 		for _, want := range [][]string{nil, {"new targets unhealthy"}, {"new targets unhealthy", "eu-west-1 alarm errors ALARM: too many"}} {
 			synctest.Wait()
-			if !slices.Equal(stage.happened, want) {
-				t.Errorf("happened %q, want %q", stage.happened, want)
+			if !slices.Equal(stage.happened(), want) {
+				t.Errorf("happened %q, want %q", stage.happened(), want)
 			}
 			time.Sleep(10 * time.Second) // half the time, as the scale says
 		}
@@ -124,17 +136,17 @@ step {
 `, func(p *Play, stage *recorder, _ *[]error) {
 		p.Called("ec2:RegisterImage")
 		p.Called("ec2:CopyImage")
-		if len(stage.happened) > 0 {
-			t.Errorf("after one call happened %q", stage.happened)
+		if len(stage.happened()) > 0 {
+			t.Errorf("after one call happened %q", stage.happened())
 		}
 		p.Called("ec2:RegisterImage")
 		want := []string{"faults [ec2:*,kind=throttle,rate=1]", "eu-north-1 lacks [{t3.*  spot  0 0}]", "eu-north-1 targets hello 1 unhealthy"}
-		if !slices.Equal(stage.happened, want) {
-			t.Errorf("after two calls happened %q, want %q", stage.happened, want)
+		if !slices.Equal(stage.happened(), want) {
+			t.Errorf("after two calls happened %q, want %q", stage.happened(), want)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if last := stage.happened[len(stage.happened)-1]; last != "faults []" {
+		if last := stage.happened()[len(stage.happened())-1]; last != "faults []" {
 			t.Errorf("in the end happened %q, want that the faults are over", last)
 		}
 	})
