@@ -59,7 +59,7 @@ func (b *Builder) Prepare(raws ...any) (generated, warnings []string, err error)
 		return nil, nil, err
 	}
 	// A secret must not get into a log, nor from there into another build.
-	packer.LogSecretFilter.Set(c.SecretKey, c.Token)
+	packer.LogSecretFilter.Set(c.Secrets()...)
 
 	errs := c.Config.Prepare()
 	if c.FromAWS() {

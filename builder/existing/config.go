@@ -73,7 +73,7 @@ func (b *Builder) Prepare(raws ...any) (generated, warnings []string, err error)
 		return nil, nil, err
 	}
 	// A secret must not get into a log, nor from there into another build.
-	packersdk.LogSecretFilter.Set(c.SecretKey, c.Token)
+	packersdk.LogSecretFilter.Set(c.Secrets()...)
 
 	errs := c.prepareChoice()
 	errs = append(errs, c.prepareTags()...)

@@ -95,7 +95,7 @@ func (d *Datasource) Configure(raws ...any) error {
 		return err
 	}
 	// A secret must not get into a log, nor from there into another build.
-	packersdk.LogSecretFilter.Set(c.SecretKey, c.Token)
+	packersdk.LogSecretFilter.Set(c.Secrets()...)
 
 	errs := c.Access.Prepare()
 	if c.MaxAge < 0 {

@@ -69,6 +69,9 @@ type AssumeRole struct {
 	DurationSeconds int `mapstructure:"duration_seconds" required:"false"`
 }
 
+// Secrets are what must not be logged.
+func (a Access) Secrets() []string { return []string{a.SecretKey, a.Token, a.AssumeRole.ExternalID} }
+
 // In is the same access in another region.
 func (a Access) In(region string) Access {
 	a.Region = region

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"maps"
 	"slices"
 	"strings"
@@ -75,7 +76,8 @@ func (a *Artifact) registry() []*registry.Image {
 	return images
 }
 
-// Destroy deregisters the AMIs and deletes their snapshots.
+// Destroy deregisters the AMIs and deletes their snapshots. Packer can't read an
+// error of this call, and prints that in its place; the log has it.
 func (a *Artifact) Destroy() error {
 	var errs []error
 	for region, ami := range a.AMIs {
@@ -83,5 +85,9 @@ func (a *Artifact) Destroy() error {
 			errs = append(errs, fmt.Errorf("destroy AMI %s in %s: %w", ami, region, err))
 		}
 	}
-	return errors.Join(errs...)
+	err := errors.Join(errs...)
+	if err != nil {
+		log.Printf("[ERROR] %v", err)
+	}
+	return err
 }

@@ -75,7 +75,7 @@ func (p *PostProcessor) Configure(raws ...any) error {
 	}
 	c := &p.config
 	// A secret must not get into a log, nor from there into another build.
-	packersdk.LogSecretFilter.Set(c.SecretKey, c.Token)
+	packersdk.LogSecretFilter.Set(c.Secrets()...)
 
 	if c.Path == "" {
 		c.Path = "."

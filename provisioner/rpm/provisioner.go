@@ -32,7 +32,7 @@ func (p *Provisioner) Prepare(raws ...any) error {
 		return err
 	}
 	// A secret must not get into a log, nor from there into another build.
-	packersdk.LogSecretFilter.Set(p.config.SecretKey, p.config.Token)
+	packersdk.LogSecretFilter.Set(p.config.Secrets()...)
 
 	if errs := p.config.prepare(); len(errs) > 0 {
 		return packersdk.MultiErrorAppend(nil, errs...)

@@ -1,0 +1,241 @@
+package acceptance
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/rehearsal"
+)
+
+// TestPolicies plays all acts of all parts, each part under its policy of
+// docs/iam. It fails where a policy permits less than the acts need, or more.
+// With -update the policies are written from what the acts need.
+func TestPolicies(t *testing.T) {
+	t.Parallel()
+	cast := newCast(t)
+	for _, p := range parts {
+		for _, a := range p.acts {
+			var enforced []string
+			if !*update {
+				enforced = p.policies()
+			}
+			if a.denied != "" {
+				enforced = append(enforced, cast.deny(t, a.denied, enforced))
+			}
+			cast.give(p.key(a), enforced)
+		}
+	}
+	h := newTheatre(t, cast.args...)
+	for _, p := range parts {
+		t.Run(p.name, func(t *testing.T) {
+			var keys []string
+			for _, a := range p.acts {
+				keys = append(keys, p.key(a))
+				output, err := a.play(t, newScene(h, p.key(a), rehearsal.Region))
+				if (err != nil) != a.fails {
+					t.Fatalf("%s: %v\n%s", a.name, err, output)
+				}
+				nothingLeft(t, h.Stage, output)
+			}
+			calls := readCalls(t, filepath.Join(h.Dir, "calls.jsonl"))
+			p.checkRefused(t, calls)
+			p.checkPolicy(t, neededBy(calls, keys...))
+		})
+	}
+}
+
+// key is the access key of a part in an act.
+func (p part) key(a act) string {
+	return "AKIA" + strings.ToUpper(regexp.MustCompile(`[^a-z0-9]`).ReplaceAllString(strings.ToLower(p.name+a.name), ""))
+}
+
+// policies are the files of a part's policies.
+func (p part) policies() []string {
+	files := []string{policyFile(p.name)}
+	if p.of != "" {
+		files = append(files, policyFile(p.of))
+	}
+	return files
+}
+
+// checkRefused fails where a call was refused that an act is not denied.
+func (p part) checkRefused(t *testing.T, calls []call) {
+	t.Helper()
+	for _, a := range p.acts {
+		for _, c := range calls {
+			if c.Principal == p.key(a) && c.refused() && c.Actions[len(c.Actions)-1].Name != a.denied {
+				t.Errorf("%s: refused: %s: %v", a.name, c.Operation, c.Actions)
+			}
+		}
+	}
+}
+
+// checkPolicy compares a part's policy with what it needed.
+func (p part) checkPolicy(t *testing.T, needed permissions) {
+	t.Helper()
+	if p.of != "" {
+		needed = needed.without(readPolicy(t, p.of).permissions())
+	}
+	if len(needed) == 0 {
+		t.Fatal("nothing needs to be permitted")
+	}
+	if *update {
+		writePolicy(t, policyFile(p.name), needed.policy())
+		return
+	}
+	text := documentText(t, needed.policy())
+	if documented, err := os.ReadFile(policyFile(p.name)); err != nil || !bytes.Equal(documented, text) {
+		t.Errorf("docs/iam/%s.json is not what the calls needed (%v); run `go test ./internal/acceptance -run '^TestPolicies$' -update` and read the difference:\n%s",
+			p.name, err, text)
+	}
+}
+
+// cast are the access keys of a sandbox, and which policies they have.
+type cast struct {
+	dir   string
+	files int
+	args  []string // of the sandbox
+}
+
+func newCast(t *testing.T) *cast { return &cast{dir: t.TempDir()} }
+
+// give enforces policies on an access key.
+func (c *cast) give(key string, policies []string) {
+	for _, file := range policies {
+		c.args = append(c.args, "--enforce-policy", key+"="+file)
+	}
+}
+
+// write writes a policy of the test's own.
+func (c *cast) write(t *testing.T, document policy) (file string) {
+	t.Helper()
+	c.files++
+	file = filepath.Join(c.dir, fmt.Sprintf("%d.json", c.files))
+	writePolicy(t, file, document)
+	return file
+}
+
+// deny writes a policy that denies an action. Where it is the only one it permits
+// all else.
+func (c *cast) deny(t *testing.T, action string, others []string) (file string) {
+	t.Helper()
+	document := policy{Version: "2012-10-17", Statement: []statement{{"Deny", []string{action}, []string{"*"}}}}
+	if len(others) == 0 {
+		document.Statement = append(document.Statement, statement{"Allow", []string{"*"}, []string{"*"}})
+	}
+	return c.write(t, document)
+}
+
+// want is a part that lacks an action, and the act that is to fail for it.
+type want struct {
+	part   part
+	act    act
+	action string
+}
+
+// wants lists every action of every policy.
+func wants(t *testing.T) (all []want) {
+	t.Helper()
+	for _, p := range parts {
+		var actions []string
+		for action := range readPolicy(t, p.name).permissions() {
+			actions = append(actions, action)
+		}
+		slices.Sort(actions)
+		for _, action := range actions {
+			in := p.acts[0]
+			for _, a := range p.acts {
+				if slices.Contains(a.starved, action) {
+					in = a
+				}
+			}
+			all = append(all, want{p, in, action})
+		}
+	}
+	return all
+}
+
+// regions are where builds have not copied the base yet.
+var regions = []string{
+	"us-east-1", "us-east-2", "us-west-1", "us-west-2", "ca-central-1", "sa-east-1", "eu-central-1", "eu-west-2", "eu-west-3", "eu-north-1",
+	"ap-south-1", "ap-southeast-1", "ap-southeast-2", "ap-northeast-1", "ap-northeast-2", "ap-northeast-3",
+}
+
+// TestAPartThatLacksAnActionSaysWhich takes each action in turn out of each
+// policy. The part fails, says which action it lacks, and leaves nothing half
+// done; where what it lacks is the action to clean up, what it leaves says that
+// it is a build's that has not ended.
+func TestAPartThatLacksAnActionSaysWhich(t *testing.T) {
+	t.Parallel()
+	chosen := sample(wants(t), 6)
+	cast := newCast(t)
+	key := func(w want) string {
+		return w.part.key(act{name: w.act.name + strings.ReplaceAll(w.action, ":", "")})
+	}
+	for _, w := range chosen {
+		enforced := []string{}
+		document := readPolicy(t, w.part.name).permissions()
+		delete(document, w.action)
+		if w.part.of != "" {
+			enforced = append(enforced, policyFile(w.part.of))
+		}
+		if len(document) > 0 {
+			enforced = append(enforced, cast.write(t, document.policy()))
+		}
+		if w.act.denied != "" {
+			enforced = append(enforced, cast.deny(t, w.act.denied, enforced))
+		}
+		cast.give(key(w), enforced)
+	}
+	h := newTheatre(t, append(cast.args, "--regions", rehearsal.Region+","+strings.Join(regions, ","))...)
+	cold := slices.Clone(regions)
+	for _, w := range chosen {
+		t.Run(w.part.name+" "+w.action, func(t *testing.T) {
+			sayHowToRepeat(t)
+			s := newScene(h, key(w), rehearsal.Region)
+			if needsColdBase(w.action) {
+				s.region, cold = cold[0], cold[1:]
+			}
+			output, err := w.act.play(t, s)
+			if err == nil {
+				t.Fatalf("it went on to its end without %s:\n%s", w.action, output)
+			}
+			if !strings.Contains(output.String(), w.action) {
+				t.Errorf("it does not say that it lacks %s:\n%s", w.action, output)
+			}
+			if left := s.before.left(s.holdings(t)); !w.mayLeave(left) {
+				t.Errorf("it leaves\n%s\n%s", left, output)
+			}
+			nothingLeft(t, h.Stage, output)
+		})
+	}
+}
+
+// mayLeave tells whether a part that lacks the action may leave this: what it may
+// not clean up, if that says so.
+func (w want) mayLeave(left holdings) bool {
+	for id, what := range left {
+		switch {
+		case w.part.name == "sweep": // it removes what it can
+		case slices.Contains(cleansUp, w.action) && strings.Contains(what, "immutable:expires"):
+		case w.action == "ec2:DeleteLaunchTemplateVersions" && strings.HasPrefix(what, "immutable-rollout: ") && strings.HasPrefix(id, "lt-"):
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// cleansUp are the actions by which a failed build takes back what it made.
+var cleansUp = []string{"ec2:DeregisterImage", "ec2:DeleteSnapshot"}
+
+// needsColdBase tells whether an action is for the first copy of the base alone.
+func needsColdBase(action string) bool {
+	return slices.Contains([]string{"ec2:CopyImage", "ebs:ListSnapshotBlocks", "ebs:GetSnapshotBlock"}, action) || strings.HasPrefix(action, "kms:")
+}
