@@ -219,3 +219,18 @@ func TestTerminatingAPendingRealInstanceLeavesNothing(t *testing.T) {
 		t.Errorf("left behind: %v", files)
 	}
 }
+
+func TestInstanceThatPowersItselfOffIsTerminatedWhereItIsToBe(t *testing.T) {
+	w, base := newRealWorld(t)
+	in := single(base)
+	in.InstanceInitiatedShutdownBehavior = types.ShutdownBehaviorTerminate
+	in.UserData = aws.String(base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\nsystemctl poweroff\n")))
+	id := w.run(in)[0]
+	w.untilTerminated(id)
+	if got := *w.describeInstance(id).StateReason.Code; got != "Client.InstanceInitiatedShutdown" {
+		t.Errorf("it is terminated because of %s", got)
+	}
+	if files := w.volumeFiles(); len(files) > 0 {
+		t.Errorf("it left %v", files)
+	}
+}

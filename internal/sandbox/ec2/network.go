@@ -46,7 +46,7 @@ func (r *region) newNetwork() {
 		s.Id = fixedID("subnet", s.Zone)
 		r.Subnets[s.Id] = s
 	}
-	group := r.newSecurityGroup("default", "default VPC security group", nil)
+	group := r.newSecurityGroup(defaultGroup, "default VPC security group", nil)
 	group.Id = fixedID("sg", r.name)
 	group.add(rule{IpProtocol: "-1", ReferencedGroupId: group.Id})
 	r.SecurityGroups[group.Id] = group

@@ -81,6 +81,7 @@ func (s *Service) API() *api.Service {
 	add(s, to, "DescribeAvailabilityZones", (*region).describeAvailabilityZones)
 	add(s, to, "DescribeKeyPairs", (*region).describeKeyPairs)
 	add(s, to, "DescribeRegions", (*region).describeRegions)
+	add(s, to, "DescribeSecurityGroupRules", (*region).describeSecurityGroupRules)
 	add(s, to, "DescribeSecurityGroups", (*region).describeSecurityGroups)
 	add(s, to, "DescribeSubnets", (*region).describeSubnets)
 	add(s, to, "DescribeVpcs", (*region).describeVpcs)

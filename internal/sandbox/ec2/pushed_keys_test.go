@@ -12,7 +12,9 @@ func TestPushedKeysAreInTheMetadataForTheirTime(t *testing.T) {
 	w.untilRunning(id)
 	const path = "meta-data/managed-ssh-keys/active-keys/"
 	push := func(user, key string, stays time.Duration) {
-		w.books.Do(func() { w.service.PushKey("eu-west-1", id, user, key, "arn:aws:iam::123456789012:user/AKIATEST", "request", stays) })
+		w.books.Do(func() {
+			w.service.PushKey("eu-west-1", id, user, key, "arn:aws:iam::123456789012:user/AKIATEST", "request", stays)
+		})
 	}
 	push("ec2-user", "ssh-ed25519 ended", 0)
 	push("ec2-user", "ssh-ed25519 one", time.Hour)

@@ -1,8 +1,8 @@
 package ec2
 
 import (
-	"fmt"
-	"net/netip"
+	"cmp"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -14,35 +14,6 @@ type securityGroup struct {
 	resource
 	Name, Description string
 	Rules             []rule
-}
-
-// rule allows traffic from or to one peer: a range of addresses, a prefix list
-// or another group.
-type rule struct {
-	Id                string
-	IsEgress          bool
-	IpProtocol        string // tcp, udp, icmp, icmpv6, a number, or -1 for all
-	FromPort, ToPort  *int
-	CidrIpv4          string
-	CidrIpv6          string
-	PrefixListId      string
-	ReferencedGroupId string
-	Description       string
-	Tags              tags
-}
-
-// same tells whether two rules allow the same, whatever their description.
-func (r rule) same(as rule) bool {
-	return r.IsEgress == as.IsEgress && r.IpProtocol == as.IpProtocol && r.ports() == as.ports() && r.peer() == as.peer()
-}
-
-func (r rule) peer() string { return r.CidrIpv4 + r.CidrIpv6 + r.PrefixListId + r.ReferencedGroupId }
-
-func (r rule) ports() string {
-	if r.FromPort == nil || r.ToPort == nil {
-		return "-1--1"
-	}
-	return fmt.Sprintf("%d-%d", *r.FromPort, *r.ToPort)
 }
 
 func (g *securityGroup) add(r rule) rule {
@@ -75,11 +46,25 @@ func (r *region) securityGroupByName(name string) (*securityGroup, error) {
 	return nil, fail("InvalidGroup.NotFound", "The security group '%s' does not exist in default VPC '%s'", name, r.Vpc.Id)
 }
 
-// securityGroupNamed finds a group by its name, seen or not; nil if there is
-// none.
+// defaultGroup is the name of the group that a VPC comes with.
+const defaultGroup = "default"
+
+// groupText is what names and descriptions of groups, and descriptions of rules,
+// can be (CreateSecurityGroup).
+var groupText = regexp.MustCompile(`^[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{0,255}$`)
+
+func checkText(what, text string) error {
+	if !groupText.MatchString(text) {
+		return fail("InvalidParameterValue", "Invalid %s. Valid values are strings less than 256 characters from the following set: a-zA-Z0-9. _-:/()#,@[]+=&;{}!$*", what)
+	}
+	return nil
+}
+
+// securityGroupNamed finds a group by its name, in which case does not matter,
+// seen or not; nil if there is none.
 func (r *region) securityGroupNamed(name string) *securityGroup {
 	for _, group := range r.SecurityGroups {
-		if group.Name == name {
+		if strings.EqualFold(group.Name, name) {
 			return group
 		}
 	}
@@ -123,11 +108,15 @@ func (r *region) createSecurityGroup(c *api.Call, in *createSecurityGroupInput) 
 			return nil, err
 		}
 	}
-	if len(in.GroupName) > 255 || strings.HasPrefix(in.GroupName, "sg-") {
-		return nil, invalidValue(in.GroupName, "GroupName", "Names have at most 255 characters and do not begin with sg-.")
+	in.GroupName = strings.TrimRight(in.GroupName, " ") // as AWS stores it
+	if strings.HasPrefix(in.GroupName, "sg-") {
+		return nil, invalidValue(in.GroupName, "GroupName", "Group names may not be in the format sg-*.")
 	}
-	if len(in.Description) > 255 {
-		return nil, invalidValue(in.Description, "GroupDescription", "Character count exceeds 255.")
+	if strings.EqualFold(in.GroupName, defaultGroup) {
+		return nil, fail("InvalidGroup.Reserved", "Cannot use reserved security group name: %s", defaultGroup)
+	}
+	if err := cmp.Or(checkText("security group name", in.GroupName), checkText("security group description", in.Description)); err != nil {
+		return nil, err
 	}
 	tagged, err := specified(in.TagSpecifications, "security-group")
 	if err != nil {
@@ -156,8 +145,8 @@ func (r *region) deleteSecurityGroup(c *api.Call, in *deleteSecurityGroupInput) 
 		return nil, err
 	}
 	c.On(r.arn("security-group", group.Id))
-	if group.Name == "default" {
-		return nil, fail("CannotDelete", `the specified group: "%s" name: "default" cannot be deleted by a user`, group.Id)
+	if group.Name == defaultGroup {
+		return nil, fail("CannotDelete", `the specified group: "%s" name: "%s" cannot be deleted by a user`, group.Id, defaultGroup)
 	}
 	dependent := fail("DependencyViolation", "resource %s has a dependent object", group.Id)
 	for _, i := range r.Instances {
@@ -177,274 +166,6 @@ func (r *region) deleteSecurityGroup(c *api.Call, in *deleteSecurityGroupInput) 
 	}
 	delete(r.SecurityGroups, group.Id)
 	return &deleteSecurityGroupOutput{group.Id, true}, nil
-}
-
-// ipPermission is what rules of one protocol and port range allow together.
-type ipPermission struct {
-	FromPort         *int
-	IpProtocol       string
-	IpRanges         []ipRange
-	Ipv6Ranges       []ipv6Range
-	PrefixListIds    []prefixList
-	ToPort           *int
-	UserIdGroupPairs []groupPair `wire:"Groups,groups"`
-}
-
-type ipRange struct{ CidrIp, Description string }
-
-type ipv6Range struct{ CidrIpv6, Description string }
-
-type prefixList struct{ Description, PrefixListId string }
-
-type groupPair struct{ Description, GroupId, GroupName, UserId string }
-
-// permissions groups rules as ipPermissions, in the order of the rules.
-func permissions(rules []rule, egress bool) []ipPermission {
-	byPort := map[string]int{}
-	all := []ipPermission{}
-	for _, rl := range rules {
-		if rl.IsEgress != egress {
-			continue
-		}
-		key := rl.IpProtocol + " " + rl.ports()
-		at, known := byPort[key]
-		if !known {
-			at = len(all)
-			byPort[key] = at
-			all = append(all, ipPermission{FromPort: rl.FromPort, IpProtocol: rl.IpProtocol, ToPort: rl.ToPort})
-		}
-		p := &all[at]
-		switch {
-		case rl.CidrIpv4 != "":
-			p.IpRanges = append(p.IpRanges, ipRange{rl.CidrIpv4, rl.Description})
-		case rl.CidrIpv6 != "":
-			p.Ipv6Ranges = append(p.Ipv6Ranges, ipv6Range{rl.CidrIpv6, rl.Description})
-		case rl.PrefixListId != "":
-			p.PrefixListIds = append(p.PrefixListIds, prefixList{rl.Description, rl.PrefixListId})
-		default:
-			p.UserIdGroupPairs = append(p.UserIdGroupPairs, groupPair{Description: rl.Description, GroupId: rl.ReferencedGroupId, UserId: api.Account})
-		}
-	}
-	return all
-}
-
-// rules gives the rules that a permission stands for.
-func (r *region) rules(p ipPermission, egress bool) ([]rule, error) {
-	like := rule{IsEgress: egress, IpProtocol: strings.ToLower(p.IpProtocol), FromPort: p.FromPort, ToPort: p.ToPort}
-	switch like.IpProtocol {
-	case "":
-		return nil, missing("ipProtocol")
-	case "-1":
-		like.FromPort, like.ToPort = nil, nil
-	case "tcp", "udp", "6", "17":
-		if p.FromPort == nil || p.ToPort == nil {
-			return nil, fail("MissingParameter", "The request must contain the parameters fromPort and toPort")
-		}
-		if *p.FromPort < 0 || *p.ToPort > 65535 || *p.FromPort > *p.ToPort {
-			return nil, fail("InvalidParameterValue", "Invalid TCP/UDP port range (%d:%d)", *p.FromPort, *p.ToPort)
-		}
-		like.IpProtocol = strings.NewReplacer("6", "tcp", "17", "udp").Replace(like.IpProtocol)
-	}
-	var rules []rule
-	for _, peer := range p.IpRanges {
-		network, err := netip.ParsePrefix(peer.CidrIp)
-		if err != nil || !network.Addr().Is4() {
-			return nil, fail("InvalidParameterValue", "CIDR block %s is malformed", peer.CidrIp)
-		}
-		one := like
-		one.CidrIpv4, one.Description = network.Masked().String(), peer.Description
-		rules = append(rules, one)
-	}
-	for _, peer := range p.Ipv6Ranges {
-		network, err := netip.ParsePrefix(peer.CidrIpv6)
-		if err != nil || !network.Addr().Is6() {
-			return nil, fail("InvalidParameterValue", "CIDR block %s is malformed", peer.CidrIpv6)
-		}
-		one := like
-		one.CidrIpv6, one.Description = network.Masked().String(), peer.Description
-		rules = append(rules, one)
-	}
-	for _, peer := range p.PrefixListIds {
-		one := like
-		one.PrefixListId, one.Description = peer.PrefixListId, peer.Description
-		rules = append(rules, one)
-	}
-	for _, peer := range p.UserIdGroupPairs {
-		group, err := r.referred(securityGroupRef{peer.GroupId, peer.GroupName})
-		if err != nil {
-			return nil, err
-		}
-		one := like
-		one.ReferencedGroupId, one.Description = group.Id, peer.Description
-		rules = append(rules, one)
-	}
-	if len(rules) == 0 {
-		return nil, fail("MissingParameter", "A permission must contain an address range, a prefix list or a group")
-	}
-	return rules, nil
-}
-
-// permissionsInput names rules: by permissions, or one by parameters of its own.
-type permissionsInput struct {
-	securityGroupRef
-	CidrIp        string
-	FromPort      *int
-	IpPermissions []ipPermission
-	IpProtocol    string
-	ToPort        *int
-}
-
-func (in permissionsInput) permissions() ([]ipPermission, error) {
-	if in.IpProtocol == "" && in.CidrIp == "" {
-		if len(in.IpPermissions) == 0 {
-			return nil, missing("ipPermissions")
-		}
-		return in.IpPermissions, nil
-	}
-	if len(in.IpPermissions) > 0 {
-		return nil, fail("InvalidParameterCombination", "The parameter ipPermissions may not be used in combination with ipProtocol or cidrIp")
-	}
-	return []ipPermission{{FromPort: in.FromPort, IpProtocol: in.IpProtocol, IpRanges: []ipRange{{CidrIp: in.CidrIp}}, ToPort: in.ToPort}}, nil
-}
-
-func (r *region) namedRules(in permissionsInput, egress bool) ([]rule, error) {
-	wanted, err := in.permissions()
-	if err != nil {
-		return nil, err
-	}
-	var rules []rule
-	for _, p := range wanted {
-		some, err := r.rules(p, egress)
-		if err != nil {
-			return nil, err
-		}
-		rules = append(rules, some...)
-	}
-	return rules, nil
-}
-
-// ruleItem is a rule on the wire.
-type ruleItem struct {
-	CidrIpv4            string
-	CidrIpv6            string
-	Description         string
-	FromPort            *int
-	GroupId             string
-	GroupOwnerId        string
-	IpProtocol          string
-	IsEgress            bool
-	PrefixListId        string
-	ReferencedGroupInfo *referencedGroup
-	SecurityGroupRuleId string
-	Tags                []tag `wire:",tagSet"`
-	ToPort              *int
-}
-
-type referencedGroup struct{ GroupId, UserId string }
-
-func (r rule) item(group string) ruleItem {
-	it := ruleItem{
-		CidrIpv4: r.CidrIpv4, CidrIpv6: r.CidrIpv6, Description: r.Description, FromPort: r.FromPort, GroupId: group,
-		GroupOwnerId: api.Account, IpProtocol: r.IpProtocol, IsEgress: r.IsEgress, PrefixListId: r.PrefixListId,
-		SecurityGroupRuleId: r.Id, Tags: r.Tags.wire(), ToPort: r.ToPort,
-	}
-	if r.ReferencedGroupId != "" {
-		it.ReferencedGroupInfo = &referencedGroup{r.ReferencedGroupId, api.Account}
-	}
-	return it
-}
-
-type authorizeInput struct {
-	permissionsInput
-	TagSpecifications []tagSpecification `wire:"TagSpecification"`
-}
-
-type authorizeOutput struct {
-	Return             bool
-	SecurityGroupRules []ruleItem `wire:",securityGroupRuleSet"`
-}
-
-func (r *region) authorizeIngress(c *api.Call, in *authorizeInput) (*authorizeOutput, error) {
-	return r.authorize(c, in, false)
-}
-
-func (r *region) authorizeEgress(c *api.Call, in *authorizeInput) (*authorizeOutput, error) {
-	return r.authorize(c, in, true)
-}
-
-func (r *region) authorize(c *api.Call, in *authorizeInput, egress bool) (*authorizeOutput, error) {
-	group, err := r.referred(in.securityGroupRef)
-	if err != nil {
-		return nil, err
-	}
-	c.On(r.arn("security-group", group.Id))
-	tagged, err := specified(in.TagSpecifications, "security-group-rule")
-	if err != nil {
-		return nil, err
-	}
-	r.tagOnCreate(c, tagged)
-	rules, err := r.namedRules(in.permissionsInput, egress)
-	if err != nil {
-		return nil, err
-	}
-	for _, one := range rules {
-		if slices.ContainsFunc(group.Rules, one.same) {
-			return nil, fail("InvalidPermission.Duplicate", `the specified rule "peer: %s, %s, from port: %d, to port: %d, ALLOW" already exists`,
-				one.peer(), strings.ToUpper(one.IpProtocol), orZero(one.FromPort), orZero(one.ToPort))
-		}
-	}
-	out := &authorizeOutput{Return: true}
-	for _, one := range rules {
-		one.Tags = tagged["security-group-rule"]
-		out.SecurityGroupRules = append(out.SecurityGroupRules, group.add(one).item(group.Id))
-	}
-	r.service.rulesChanged()
-	return out, nil
-}
-
-type revokeInput struct {
-	permissionsInput
-	SecurityGroupRuleIds []string `wire:"SecurityGroupRuleId"`
-}
-
-func (r *region) revokeIngress(c *api.Call, in *revokeInput) (*succeeded, error) {
-	return r.revoke(c, in, false)
-}
-
-func (r *region) revokeEgress(c *api.Call, in *revokeInput) (*succeeded, error) {
-	return r.revoke(c, in, true)
-}
-
-func (r *region) revoke(c *api.Call, in *revokeInput, egress bool) (*succeeded, error) {
-	group, err := r.referred(in.securityGroupRef)
-	if err != nil {
-		return nil, err
-	}
-	c.On(r.arn("security-group", group.Id))
-	kept := slices.Clone(group.Rules)
-	for _, id := range in.SecurityGroupRuleIds {
-		at := slices.IndexFunc(kept, func(rl rule) bool { return rl.Id == id && rl.IsEgress == egress })
-		if at < 0 {
-			return nil, fail("InvalidSecurityGroupRuleId.NotFound", "The security group rule ID '%s' does not exist", id)
-		}
-		kept = slices.Delete(kept, at, at+1)
-	}
-	if len(in.SecurityGroupRuleIds) == 0 {
-		rules, err := r.namedRules(in.permissionsInput, egress)
-		if err != nil {
-			return nil, err
-		}
-		for _, one := range rules {
-			at := slices.IndexFunc(kept, one.same)
-			if at < 0 {
-				return nil, fail("InvalidPermission.NotFound", "The specified rule does not exist in this security group.")
-			}
-			kept = slices.Delete(kept, at, at+1)
-		}
-	}
-	group.Rules = kept
-	r.service.rulesChanged()
-	return &succeeded{true}, nil
 }
 
 // securityGroupItem is a security group on the wire.
