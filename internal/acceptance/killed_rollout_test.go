@@ -1,6 +1,7 @@
 package acceptance
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -191,6 +192,48 @@ func TestKilledAfterBake(t *testing.T) {
 			// A refresh towards another AMI is not touched; AWS brings it to its end.
 			g.settle(t)
 			g.runs(t, h.bake(t, args))
+		})
+	}
+}
+
+// TestKilledRolloutIsTakenUp ends the rollout of an AMI as a crash would. The same
+// build run again takes up what there is: no version is made twice, and the
+// refresh that goes on in AWS is joined.
+func TestKilledRolloutIsTakenUp(t *testing.T) {
+	t.Parallel()
+	h := newTheatre(t)
+	bake := func(name string) string {
+		return h.bake(t, []string{"build", "-var", "name=" + name, templateFile(t, bakeNoise)})
+	}
+	first, second := bake("first"), bake("second")
+	for i, test := range []struct {
+		at   point
+		says string
+	}{
+		{point{"ec2:CreateLaunchTemplateVersion", 1}, `is there from an earlier run`},
+		{point{"autoscaling:StartInstanceRefresh", 1}, `joining it`},
+	} {
+		t.Run("after "+test.at.String(), func(t *testing.T) {
+			sayHowToRepeat(t)
+			// The refresh lasts until the second run.
+			g := h.newGroup(t, fmt.Sprintf("taken-up-%d", i), first, 5*time.Minute)
+			args := []string{"build", templateFile(t, fmt.Sprintf(`
+source "immutable-existing" "x" { ami_id = %q }
+build {
+  sources = ["source.immutable-existing.x"]
+  post-processor "immutable-rollout" { auto_scaling_group = %q }
+}
+`, second, g.name))}
+			h.kill(t, args, test.at)
+			output, err := h.Packer(t.Context(), rehearsal.Packer{Dir: root, Env: h.box.Environ("AKIAOTHER"), Args: args})
+			if err != nil {
+				t.Fatalf("%v\n%s", err, output)
+			}
+			says(t, output, []string{test.says})
+			g.runs(t, second)
+			if versions, refreshes := len(g.versions(t)), len(g.refreshes(t)); versions != 2 || refreshes != 1 {
+				t.Errorf("there are %d versions and %d refreshes, want 2 and 1:\n%s", versions, refreshes, output)
+			}
 		})
 	}
 }
