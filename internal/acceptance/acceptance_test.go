@@ -92,9 +92,9 @@ func sandbox(t *testing.T) (*rehearsal.Stage, *rehearsal.Sandbox) {
 
 // start starts a sandbox with the base disk, in which waiting takes a fifth of
 // its time, and which logs its calls on its stage.
-func start(ctx context.Context, t *testing.T, stage *rehearsal.Stage) (*rehearsal.Sandbox, error) {
-	return stage.Start(ctx, "--base-disk", basedisk.Path(t), "--time-scale", "0.2", "--launch-configurations",
-		"--call-log", filepath.Join(stage.Dir, "calls.jsonl"))
+func start(ctx context.Context, t *testing.T, stage *rehearsal.Stage, args ...string) (*rehearsal.Sandbox, error) {
+	return stage.Start(ctx, append([]string{"--base-disk", basedisk.Path(t), "--time-scale", "0.2", "--launch-configurations",
+		"--call-log", filepath.Join(stage.Dir, "calls.jsonl")}, args...)...)
 }
 
 // newStage makes a stage in dir with the plugin installed.

@@ -22,11 +22,10 @@ const mainJob = `
 variable "version" { type = string }
 variable "rpm" { type = string }
 variable "group" { type = string }
-variable "key" { default = "AKIADIRECT" }
 
 source "immutable-direct" "hello" {
   ami_name   = "${var.group}-${var.version}"
-  access_key = var.key
+  access_key = "AKIADIRECT"
   secret_key = "rehearsal"
 }
 
@@ -65,10 +64,14 @@ func buildArgs(hcl, group, version, rpm string) []string {
 }
 
 func TestMainJob(t *testing.T) {
-	// A sandbox of its own: the calls of the whole job, from the first copy of
-	// the base on, make the policies.
+	// A sandbox of its own, in which every component has its own policy, from the
+	// first copy of the base on.
 	stage := newStage(t, t.TempDir())
-	box, err := start(t.Context(), t, stage)
+	var policies []string
+	for component, key := range principals {
+		policies = append(policies, "--enforce-policy", key+"="+policyFile(component))
+	}
+	box, err := start(t.Context(), t, stage, policies...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,9 +142,7 @@ func TestMainJob(t *testing.T) {
 		before := owned(t, box)
 		output, err := stage.Packer(t.Context(), rehearsal.Packer{
 			Dir: root, Env: box.Environ("AKIAOTHER"),
-			// What must be cleaned up depends on the moment: these calls are
-			// no part of the policy.
-			Args:     append([]string{"build", "-var", "key=AKIAINTERRUPTED"}, buildArgs(hcl, name, "3.0.0", rpm(t, "3.0.0"))[1:]...),
+			Args:     buildArgs(hcl, name, "3.0.0", rpm(t, "3.0.0")),
 			EachLine: interruptAt("Registering AMI"),
 		})
 		if err == nil {
@@ -181,8 +182,12 @@ func TestMainJob(t *testing.T) {
 			t.Errorf("in AWS there was %v, and is %v:\n%s", before, after, output)
 		}
 	})
-	t.Run("the policies are those of the calls", func(t *testing.T) {
-		checkPolicies(t, readCalls(t, filepath.Join(stage.Dir, "calls.jsonl")), principals)
+	t.Run("the policies allowed all of it", func(t *testing.T) {
+		for _, c := range readCalls(t, filepath.Join(stage.Dir, "calls.jsonl")) {
+			if c.refused() {
+				t.Errorf("%s of %s was refused: %v", c.Operation, c.Principal, c.Actions)
+			}
+		}
 	})
 }
 

@@ -37,7 +37,7 @@ func (a *allocation) permissions(c *api.Call, pools []*fleetPool, lifecycle stri
 	a.region.tagOnCreate(c, a.tags)
 	for _, pool := range pools {
 		if p, err := a.region.plan(a.order(pool, lifecycle, 0)); err == nil {
-			needs(c, a.region.launching(p))
+			needs(c, append(a.region.launching(p), a.region.opening(p)...))
 		}
 	}
 }

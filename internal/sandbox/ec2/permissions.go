@@ -23,11 +23,19 @@ func (r *region) launching(p *plan) []api.Action {
 		// the profile is.
 		actions = append(actions, api.Action{Name: "iam:PassRole", Resources: []string{"arn:aws:iam::" + api.Account + ":role/" + path.Base(profile.arn())}})
 	}
+	return append(actions, r.tagging(p.tagged)...)
+}
+
+// opening lists what must be permitted on the keys of a plan's volumes. Where a
+// group launches, it is asked of the group's own role
+// (https://docs.aws.amazon.com/autoscaling/ec2/userguide/key-policy-requirements-EBS-encryption.html).
+func (r *region) opening(p *plan) []api.Action {
+	var actions []api.Action
 	for _, device := range p.devices {
 		from := r.service.store.In(r.name).Snapshots[device.snapshotID]
 		actions = append(actions, r.encrypting(device.volume.KmsKeyId, r, snapshot{from})...)
 	}
-	return append(actions, r.tagging(p.tagged)...)
+	return actions
 }
 
 // uses lists the resources of RunInstances.

@@ -53,7 +53,7 @@ func (r *region) runInstances(c *api.Call, in *runInstancesInput) (*reservationI
 		if err != nil {
 			return nil, err
 		}
-		needs(c, r.launching(planned))
+		needs(c, append(r.launching(planned), r.opening(planned)...))
 		var items []instanceItem
 		for _, i := range r.run(planned) {
 			items = append(items, r.instanceItem(i))
