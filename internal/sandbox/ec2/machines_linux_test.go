@@ -226,7 +226,11 @@ func TestInstanceThatPowersItselfOffIsTerminatedWhereItIsToBe(t *testing.T) {
 	in.InstanceInitiatedShutdownBehavior = types.ShutdownBehaviorTerminate
 	in.UserData = aws.String(base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\nsystemctl poweroff\n")))
 	id := w.run(in)[0]
-	w.untilTerminated(id)
+	for deadline := time.Now().Add(time.Minute); w.describeInstance(id).State.Name != types.InstanceStateNameTerminated; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the instance is %s", w.describeInstance(id).State.Name)
+		}
+	}
 	if got := *w.describeInstance(id).StateReason.Code; got != "Client.InstanceInitiatedShutdown" {
 		t.Errorf("it is terminated because of %s", got)
 	}
