@@ -10,9 +10,11 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/ec2instanceconnect"
 	"github.com/hashicorp/packer-plugin-sdk/communicator"
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 	"github.com/hashicorp/packer-plugin-sdk/packerbuilderdata"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/immutable-server/packer-plugin-immutable/builder/base"
 	"github.com/immutable-server/packer-plugin-immutable/internal/cloud"
@@ -24,6 +26,7 @@ import (
 type stepConnect struct {
 	*build
 	connect multistep.Step
+	pushing error // why a key could not be pushed the last time
 }
 
 func (s *stepConnect) Run(ctx context.Context, state multistep.StateBag) multistep.StepAction {
@@ -45,7 +48,7 @@ func (s *stepConnect) Run(ctx context.Context, state multistep.StateBag) multist
 	s.connect = &communicator.StepConnect{
 		Config:    &s.config.Comm,
 		Host:      communicator.CommHost(s.config.Comm.Host(), stateHost),
-		SSHConfig: s.config.Comm.SSHConfigFunc(),
+		SSHConfig: s.configure(ctx, stop),
 	}
 	state.Put(stateHost, s.address())
 	action := s.connect.Run(connecting, state)
@@ -56,6 +59,36 @@ func (s *stepConnect) Run(ctx context.Context, state multistep.StateBag) multist
 		return base.Fail(state, s.explain(ctx, state))
 	}
 	return action
+}
+
+// configure gives the way to log in. With EC2 Instance Connect a key is pushed
+// whenever one is asked for, because it is good for a minute only, and the
+// instance may be connected to again after a reboot. Where that can't succeed
+// there is no more waiting.
+func (s *stepConnect) configure(ctx context.Context, giveUp context.CancelCauseFunc) func(multistep.StateBag) (*ssh.ClientConfig, error) {
+	plain, c := s.config.Comm.SSHConfigFunc(), &s.config.Comm
+	if s.config.SSHInterface != byConnect {
+		return plain
+	}
+	api := ec2instanceconnect.NewFromConfig(s.aws)
+	return func(state multistep.StateBag) (*ssh.ClientConfig, error) {
+		config, err := plain(state)
+		if err != nil {
+			return nil, err
+		}
+		key, err := ssh.ParsePrivateKey(c.SSHPrivateKey)
+		if err != nil {
+			return nil, fmt.Errorf("read the temporary key: %w", err)
+		}
+		config.Auth = []ssh.AuthMethod{ssh.PublicKeysCallback(func() ([]ssh.Signer, error) {
+			s.pushing = instance.PushKey(ctx, api, s.instance, c.SSHUsername, c.SSHPublicKey)
+			if instance.Unpushable(s.pushing) {
+				giveUp(s.pushing)
+			}
+			return []ssh.Signer{key}, s.pushing
+		})}
+		return config, nil
+	}
 }
 
 // stateHost is where the state has the address for the communicator.
@@ -132,6 +165,13 @@ func (s *stepConnect) explain(ctx context.Context, state multistep.StateBag) err
 	err, ok := state.Get("error").(error)
 	if !ok || ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if s.pushing != nil {
+		return s.pushing
+	}
+	if s.config.SSHInterface == byConnect {
+		return fmt.Errorf("connect to %s at %s as %s by EC2 Instance Connect: %w; does the security group let this machine in, and has the base the package ec2-instance-connect?",
+			aws.ToString(s.instance.InstanceId), s.address(), s.config.Comm.SSHUsername, err)
 	}
 	return fmt.Errorf("connect to %s at %s as %s: %w; does the security group let this machine in, does the subnet have a route, and is %q the image's user?",
 		aws.ToString(s.instance.InstanceId), s.address(), s.config.Comm.SSHUsername, err, s.config.Comm.SSHUsername)

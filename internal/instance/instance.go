@@ -5,6 +5,7 @@
 //	access.go    the key pair and the security group that are made for it
 //	subnets.go   where it may run
 //	fleet.go     its launch, with EC2 Fleet
+//	connect.go   a key for it by EC2 Instance Connect
 //	state.go     its states, and waiting for them
 //	finish.go    what is made of it
 package instance
