@@ -304,8 +304,8 @@ func (h *theatre) newMarks(t *testing.T, before map[string]map[string]string) ma
 }
 
 // TestKilledAfterEachChange ends a build as a crash would, after each call that
-// changed something. What it leaves says whose it is, and the same build run
-// again makes the AMI.
+// changed something. What it leaves says whose it is, the same build run again
+// makes the AMI, and a sweep removes the rest.
 func TestKilledAfterEachChange(t *testing.T) {
 	t.Parallel()
 	hcl := templateFile(t, bakeNoise)
@@ -320,7 +320,7 @@ func TestKilledAfterEachChange(t *testing.T) {
 			} else if at.action == "ec2:DeleteTags" {
 				at.nth-- // the copy is there, and needs finishing no more
 			}
-			before := h.marks(t)
+			before, all := h.marks(t), h.everything(t)
 			name := "killed-after-" + strings.NewReplacer(":", "-", " ", "-").Replace(at.String())
 			h.kill(t, args(name), at)
 			for id, tags := range h.newMarks(t, before) {
@@ -330,10 +330,10 @@ func TestKilledAfterEachChange(t *testing.T) {
 					t.Errorf("%s is left, with the tags %v", id, tags)
 				}
 			}
-			if at.action == "ec2:DeleteTags" && h == warm {
-				return // the AMI is there, and keeps its name
+			if at.action != "ec2:DeleteTags" || h != warm { // the AMI is there, and keeps its name
+				h.bake(t, args(name))
 			}
-			h.bake(t, args(name))
+			h.swept(t, all)
 			if _, err := h.box.BaseSnapshot(t.Context()); err != nil {
 				t.Error(err) // there must be one copy
 			}
