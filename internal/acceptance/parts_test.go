@@ -69,21 +69,19 @@ var parts = []part{
 	{name: "immutable-direct", acts: []act{
 		{name: "an AMI", play: bakeWith("")},
 		{name: "an AMI in place of another", play: replace, starved: []string{"ec2:DescribeInstances"}},
-		{name: "an AMI that is taken back", play: takeBack, fails: true, starved: []string{"ec2:DeregisterImage", "ec2:DeleteSnapshot"}},
+		{name: "an AMI that is taken back", play: bakeWith(deprecated), fails: true, denied: "ec2:EnableImageDeprecation", starved: []string{"ec2:DeregisterImage", "ec2:DeleteSnapshot"}},
 	}},
 	{name: "immutable-direct-kms_key_id", of: "immutable-direct", acts: []act{
-		{name: "an encrypted AMI", play: bakeWith(`
-  encrypt_boot = true
-  kms_key_id   = "1234abcd-12ab-34cd-56ef-1234567890ab"`)},
+		{name: "an encrypted AMI", play: bakeWith(encrypted)},
+		{name: "an AMI of an encrypted base", play: encryptAgain, starved: []string{"kms:ReEncryptFrom", "kms:ReEncryptTo"}},
 	}},
-	{name: "immutable-direct-ami_users", of: "immutable-direct", acts: []act{
-		{name: "a shared AMI", play: bakeWith(`ami_users = ["210987654321"]`)},
-	}},
-	{name: "immutable-direct-snapshot_users", of: "immutable-direct", acts: []act{
-		{name: "a shared snapshot", play: bakeWith(`snapshot_users = ["210987654321"]`)},
+	{name: "immutable-direct-sharing", of: "immutable-direct", acts: []act{
+		{name: "a shared AMI", play: bakeWith(`
+  ami_users      = ["210987654321"]
+  snapshot_users = ["210987654321"]`)},
 	}},
 	{name: "immutable-direct-deprecate_at", of: "immutable-direct", acts: []act{
-		{name: "an AMI for some time", play: bakeWith(`deprecate_at = "` + time.Now().AddDate(1, 0, 0).UTC().Format(time.RFC3339) + `"`)},
+		{name: "an AMI for some time", play: bakeWith(deprecated)},
 	}},
 	{name: "immutable-existing", acts: []act{
 		{name: "by tags", play: find(`tags = { Name = var.name }`)},
@@ -105,12 +103,20 @@ var parts = []part{
 	{name: "sweep", acts: []act{{name: "what builds have left", play: sweepAll}}},
 }
 
+// Options of immutable-direct.
+var (
+	encrypted = `
+  encrypt_boot = true
+  kms_key_id   = "1234abcd-12ab-34cd-56ef-1234567890ab"`
+	deprecated = `deprecate_at = "` + time.Now().AddDate(1, 0, 0).UTC().Format(time.RFC3339) + `"`
+)
+
 // bakeWith bakes an AMI with an option.
 func bakeWith(option string) func(*testing.T, scene) (rehearsal.Output, error) {
-	return func(t *testing.T, s scene) (rehearsal.Output, error) { return s.bakeDirect(t, option, "") }
+	return func(t *testing.T, s scene) (rehearsal.Output, error) { return s.bakeDirect(t, option) }
 }
 
-func (s scene) bakeDirect(t *testing.T, option, after string) (rehearsal.Output, error) {
+func (s scene) bakeDirect(t *testing.T, option string) (rehearsal.Output, error) {
 	t.Helper()
 	hcl := templateFile(t, fmt.Sprintf(`
 source "immutable-direct" "x" {
@@ -121,9 +127,8 @@ source "immutable-direct" "x" {
 build {
   sources = ["source.immutable-direct.x"]
   provisioner "shell" { inline = ["head -c 1M /dev/urandom > /root/noise"] }
-  %s
 }
-`, s.name, s.region, option, after))
+`, s.name, s.region, option))
 	return s.packer(t, s.key, hcl)
 }
 
@@ -137,17 +142,27 @@ func (s scene) packer(t *testing.T, key string, args ...string) (rehearsal.Outpu
 func replace(t *testing.T, s scene) (rehearsal.Output, error) {
 	s.region = rehearsal.Region
 	takeName(t, s.box, s.name)
-	return s.bakeDirect(t, "force_deregister = true\nforce_delete_snapshot = true", "")
+	return s.bakeDirect(t, "force_deregister = true\nforce_delete_snapshot = true")
 }
 
-// takeBack bakes an AMI that no group takes, so that packer destroys it.
-func takeBack(t *testing.T, s scene) (rehearsal.Output, error) {
-	return s.bakeDirect(t, "", fmt.Sprintf(`post-processor "immutable-rollout" {
-    auto_scaling_group = "nobody"
-    region     = %q
-    access_key = %q
-    secret_key = "rehearsal"
-  }`, s.region, other))
+// encryptAgain bakes an AMI under one key of a base under another.
+func encryptAgain(t *testing.T, s scene) (rehearsal.Output, error) {
+	compute := ec2.NewFromConfig(s.box.Config(), func(o *ec2.Options) { o.Region = s.region })
+	bases, err := compute.DescribeImages(t.Context(), &ec2.DescribeImagesInput{Owners: []string{"amazon"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := compute.CopyImage(t.Context(), &ec2.CopyImageInput{
+		Name: aws.String(s.name + "-base"), SourceImageId: bases.Images[0].ImageId, SourceRegion: &s.region,
+		Encrypted: aws.Bool(true), KmsKeyId: aws.String("00000000-12ab-34cd-56ef-1234567890ab"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ec2.NewImageAvailableWaiter(compute).Wait(t.Context(), &ec2.DescribeImagesInput{ImageIds: []string{*made.ImageId}}, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	return s.bakeDirect(t, encrypted+"\n  source_ami = \""+*made.ImageId+"\"")
 }
 
 // find finds an AMI that the account has, by everything that one is found by.
