@@ -142,11 +142,14 @@ func (m *machines) spec(r *region, i *instance) (spec machine.Spec, unfilled []s
 		if !v.Filled {
 			unfilled = append(unfilled, id)
 		}
-		if v.Attachment.Device != i.RootDeviceName {
-			continue
-		}
-		if spec.Disk, err = m.service.store.VolumePath(r.name, id); err != nil {
+		disk, err := m.service.store.VolumePath(r.name, id)
+		switch {
+		case err != nil:
 			return spec, nil, err
+		case v.Attachment.Device == i.RootDeviceName:
+			spec.Disk = disk
+		case !v.Attachment.Detaching:
+			spec.Volumes = append(spec.Volumes, machine.Volume{Device: v.Attachment.device(), Disk: disk})
 		}
 	}
 	if spec.Disk == "" {

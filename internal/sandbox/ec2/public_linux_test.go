@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"bytes"
 	"net"
 	"sync"
 	"testing"
@@ -59,8 +60,8 @@ func (w *world) disallow(group string, permission types.IpPermission) {
 	}
 }
 
-// login logs in to an instance as soon as that works, and says as whom.
-func (w *world) login(address string, key ssh.Signer) string {
+// ask logs in to an instance as soon as that works, and gives what a command prints.
+func (w *world) ask(address string, key ssh.Signer, command string) string {
 	config := &ssh.ClientConfig{User: "ec2-user", Auth: []ssh.AuthMethod{ssh.PublicKeys(key)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: 30 * time.Second}
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		client, err := ssh.Dial("tcp", net.JoinHostPort(address, "22"), config)
@@ -77,21 +78,30 @@ func (w *world) login(address string, key ssh.Signer) string {
 			w.Error(err)
 			return ""
 		}
-		output, err := session.Output("id -un && sudo -n id -un")
+		var said bytes.Buffer
+		session.Stderr = &said
+		output, err := session.Output(command)
 		if err != nil {
-			w.Error(err)
+			w.Errorf("%s: %v: %s", command, err, &said)
 		}
 		return string(output)
 	}
 }
 
-// connects tells whether a connection to an instance is made, soon.
-func connects(address string) bool {
-	conn, err := net.DialTimeout("tcp", net.JoinHostPort(address, "22"), 300*time.Millisecond)
+// reach checks that a connection to an instance is made, or that it is not, soon.
+func (w *world) reach(address string, want bool, when string) {
+	w.Helper()
+	patience := 300 * time.Millisecond
+	if want {
+		patience = 20 * time.Second
+	}
+	conn, err := net.DialTimeout("tcp", net.JoinHostPort(address, "22"), patience)
 	if err == nil {
 		conn.Close()
 	}
-	return err == nil
+	if (err == nil) != want {
+		w.Errorf("%s a connection to the instance gives %v", when, err)
+	}
 }
 
 func TestInstancesAreLoggedInToWithTheirKey(t *testing.T) {
@@ -105,7 +115,7 @@ func TestInstancesAreLoggedInToWithTheirKey(t *testing.T) {
 		id := w.run(in)[0]
 		all.Go(func() {
 			w.untilRunning(id)
-			if got := w.login(*w.describeInstance(id).PublicIpAddress, key); got != "ec2-user\nroot\n" {
+			if got := w.ask(*w.describeInstance(id).PublicIpAddress, key, "id -un && sudo -n id -un"); got != "ec2-user\nroot\n" {
 				t.Errorf("login with a key of type %s: %q", kind, got)
 			}
 		})
@@ -121,26 +131,18 @@ func TestSecurityGroupsDecideWhoReachesAPublicAddress(t *testing.T) {
 	id := w.run(in)[0]
 	w.untilRunning(id)
 	address := *w.describeInstance(id).PublicIpAddress
-	if connects(address) {
-		t.Error("a rule for other addresses lets this machine in")
-	}
+	w.reach(address, false, "by a rule for other addresses")
 	for _, cidr := range []string{"0.0.0.0/0", "127.0.0.1/32"} {
 		w.allow(group, tcp(22, cidr))
-		if !connects(address) {
-			t.Errorf("a rule for %s does not let this machine in", cidr)
-		}
+		w.reach(address, true, "by a rule for "+cidr)
 		w.disallow(group, tcp(22, cidr))
-		if connects(address) {
-			t.Error("this machine is let in although the rule is revoked")
-		}
+		w.reach(address, false, "after the rule was revoked")
 	}
 	open := w.securityGroup("open", 22, "0.0.0.0/0")
 	if _, err := w.ModifyInstanceAttribute(t.Context(), &ec2.ModifyInstanceAttributeInput{InstanceId: &id, Groups: []string{group, open}}); err != nil {
 		t.Fatal(err)
 	}
-	if !connects(address) {
-		t.Error("a group that was added does not let this machine in")
-	}
+	w.reach(address, true, "by a group that was added")
 
 	if _, err := w.StopInstances(t.Context(), &ec2.StopInstancesInput{InstanceIds: []string{id}}); err != nil {
 		t.Fatal(err)
@@ -149,14 +151,14 @@ func TestSecurityGroupsDecideWhoReachesAPublicAddress(t *testing.T) {
 	if got := w.describeInstance(id).PublicIpAddress; got != nil {
 		t.Errorf("a stopped instance has the public address %s", *got)
 	}
-	if connects(address) {
-		t.Error("a stopped instance is reachable")
-	}
+	w.reach(address, false, "while it is stopped")
 	if _, err := w.StartInstances(t.Context(), &ec2.StartInstancesInput{InstanceIds: []string{id}}); err != nil {
 		t.Fatal(err)
 	}
 	w.untilRunning(id)
-	if got := *w.describeInstance(id).PublicIpAddress; got == address || !connects(got) {
-		t.Errorf("after a start the public address is %s, which was %s; reachable is %t", got, address, connects(got))
+	next := *w.describeInstance(id).PublicIpAddress
+	if next == address {
+		t.Errorf("after a start the public address is still %s", next)
 	}
+	w.reach(next, true, "after it was started")
 }

@@ -192,6 +192,9 @@ func (r *region) resume() error {
 		}
 	}
 	for _, v := range ordered(r.Volumes) {
+		if v.Attachment != nil && v.Attachment.Detaching {
+			r.detach(v, r.Instances[v.Attachment.InstanceId])
+		}
 		switch v.State {
 		case volumeDeleted:
 			delete(r.Volumes, v.Id)

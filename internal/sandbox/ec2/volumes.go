@@ -30,14 +30,6 @@ type volume struct {
 	Readers int `json:"-"`
 }
 
-// attachment ties a volume to an instance.
-type attachment struct {
-	InstanceId          string
-	Device              string
-	At                  time.Time
-	DeleteOnTermination bool
-}
-
 // The states of a volume.
 const (
 	volumeCreating  = "creating"
@@ -228,14 +220,9 @@ func (v *volume) item() volumeItem {
 		it.Throughput = new(v.Throughput)
 	}
 	if v.Attachment != nil {
-		it.Attachments = append(it.Attachments, v.attachmentItem("attached"))
+		it.Attachments = append(it.Attachments, v.attachmentItem(v.Attachment.state()))
 	}
 	return it
-}
-
-func (v *volume) attachmentItem(state string) attachmentItem {
-	a := v.Attachment
-	return attachmentItem{a.At, a.DeleteOnTermination, a.Device, a.InstanceId, state, v.Id}
 }
 
 type describeVolumesInput struct {
@@ -396,99 +383,4 @@ func (r *region) deleteVolume(c *api.Call, in *volumeIDInput) (*succeeded, error
 	}
 	r.removeVolume(v)
 	return &succeeded{true}, nil
-}
-
-type attachVolumeInput struct {
-	Device     string `wire:",,required"`
-	InstanceId string `wire:",,required"`
-	VolumeId   string `wire:",,required"`
-}
-
-// attachVolume notes the attachment only: a real machine does not see the
-// volume until it has one to boot from.
-func (r *region) attachVolume(c *api.Call, in *attachVolumeInput) (*attachmentItem, error) {
-	v, err := r.volume(in.VolumeId)
-	if err != nil {
-		return nil, err
-	}
-	i, err := r.instance(in.InstanceId)
-	if err != nil {
-		return nil, err
-	}
-	c.On(r.arn("volume", v.Id), r.arn("instance", i.Id))
-	switch {
-	case !deviceName.MatchString(in.Device):
-		return nil, fail("InvalidParameterValue", "Value (%s) for parameter device is invalid. %s is not a valid EBS device name.", in.Device, in.Device)
-	case v.Attachment != nil:
-		return nil, fail("VolumeInUse", "%s is already attached to an instance", v.Id)
-	case v.State != volumeAvailable:
-		return nil, fail("IncorrectState", "The volume '%s' is not 'available'.", v.Id)
-	case i.State != Running && i.State != Stopped:
-		return nil, fail("IncorrectState", "Instance '%s' is not 'running'.", i.Id)
-	case v.Zone != i.Zone:
-		return nil, fail("InvalidVolume.ZoneMismatch", "The volume '%s' is not in the same availability zone as instance '%s'", v.Id, i.Id)
-	case r.deviceTaken(i, in.Device):
-		return nil, fail("InvalidParameterValue", "Invalid value '%s' for unixDevice. Attachment point %s is already in use", in.Device, in.Device)
-	}
-	r.attach(v, i, in.Device, false)
-	it := v.attachmentItem("attaching")
-	return &it, nil
-}
-
-func (r *region) attach(v *volume, to *instance, device string, deleteOnTermination bool) {
-	v.Attachment = &attachment{to.Id, device, r.now(), deleteOnTermination}
-	v.State = volumeInUse
-	to.Volumes = append(append([]string{}, to.Volumes...), v.Id)
-}
-
-func (r *region) deviceTaken(i *instance, device string) bool {
-	for _, id := range i.Volumes {
-		if v := r.Volumes[id]; v != nil && v.Attachment != nil && v.Attachment.Device == device {
-			return true
-		}
-	}
-	return false
-}
-
-type detachVolumeInput struct {
-	Device     string
-	Force      bool
-	InstanceId string
-	VolumeId   string `wire:",,required"`
-}
-
-func (r *region) detachVolume(c *api.Call, in *detachVolumeInput) (*attachmentItem, error) {
-	v, err := r.volume(in.VolumeId)
-	if err != nil {
-		return nil, err
-	}
-	c.On(r.arn("volume", v.Id))
-	if v.Attachment == nil {
-		return nil, fail("IncorrectState", "Volume '%s' is in the 'available' state.", v.Id)
-	}
-	i := r.Instances[v.Attachment.InstanceId]
-	if in.InstanceId != "" && in.InstanceId != v.Attachment.InstanceId || in.Device != "" && in.Device != v.Attachment.Device {
-		return nil, fail("InvalidAttachment.NotFound", "The volume '%s' is not attached to instance '%s' as device '%s'", v.Id, in.InstanceId, in.Device)
-	}
-	if i != nil && v.Attachment.Device == i.RootDeviceName && i.State != Stopped {
-		return nil, fail("OperationNotPermitted", "Unable to detach root volume '%s' from instance '%s'", v.Id, i.Id)
-	}
-	it := v.attachmentItem("detaching")
-	r.detach(v, i)
-	return &it, nil
-}
-
-// detach makes a volume available again.
-func (r *region) detach(v *volume, from *instance) {
-	v.Attachment, v.State = nil, volumeAvailable
-	if from == nil {
-		return
-	}
-	var left []string
-	for _, id := range from.Volumes {
-		if id != v.Id {
-			left = append(left, id)
-		}
-	}
-	from.Volumes = left
 }

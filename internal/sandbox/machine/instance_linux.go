@@ -31,6 +31,7 @@ const (
 // instance is a container that runs, and the thread that keeps its mounts.
 type instance struct {
 	id       string
+	volumes  volumes
 	process  atomic.Pointer[os.Process] // unshare, whose child is systemd-nspawn
 	kill     context.CancelFunc
 	done     chan struct{}
@@ -41,11 +42,11 @@ type instance struct {
 // is killed when ctx ends; ended is called when all of the instance is gone, before Done tells.
 func start(ctx context.Context, spec Spec, network *os.File, ended func()) (*instance, error) {
 	ctx, kill := context.WithCancel(ctx)
-	i := &instance{id: spec.ID, kill: kill, done: make(chan struct{})}
+	i := &instance{id: spec.ID, kill: kill, done: make(chan struct{}), volumes: volumes{attached: map[string]*attached{}}}
 	started := make(chan error)
 	onThread(func() {
 		// The kernel kills the container when this thread ends: it must last as long.
-		group, cleanup, err := prepare(spec, network)
+		group, cleanup, err := prepare(spec, network, &i.volumes)
 		if err == nil {
 			err = i.run(ctx, spec, group, func() { started <- nil })
 		}
@@ -69,7 +70,7 @@ func start(ctx context.Context, spec Spec, network *os.File, ended func()) (*ins
 // runs for the first time; an error before that is why it does not. How it ended is on its console.
 func (i *instance) run(ctx context.Context, spec Spec, group *os.File, begun func()) error {
 	for {
-		command := container(ctx, spec, group)
+		command := container(ctx, spec, group, i.volumes.binds())
 		if err := command.Start(); err != nil {
 			return err
 		}
@@ -85,7 +86,7 @@ func (i *instance) run(ctx context.Context, spec Spec, group *os.File, begun fun
 
 // prepare mounts what an instance needs on the calling thread, and makes its control group. cleanup, never
 // nil, takes it back in reverse order and returns when the disk is free.
-func prepare(spec Spec, network *os.File) (group *os.File, cleanup func() error, _ error) {
+func prepare(spec Spec, network *os.File, further *volumes) (group *os.File, cleanup func() error, _ error) {
 	var undo []func() error
 	cleanup = func() error {
 		var errs []error
@@ -111,6 +112,12 @@ func prepare(spec Spec, network *os.File) (group *os.File, cleanup func() error,
 		return nil, cleanup, err
 	}
 	undo = append(undo, func() error { return release(device, disk) })
+	undo = append(undo, further.release)
+	for _, volume := range spec.Volumes {
+		if _, err := further.add(volume); err != nil {
+			return nil, cleanup, err
+		}
+	}
 	groupDir, err := makeCgroup(spec.ID)
 	if err != nil {
 		return nil, cleanup, err
@@ -125,15 +132,16 @@ func prepare(spec Spec, network *os.File) (group *os.File, cleanup func() error,
 
 // container is the command that boots what is mounted at rootDir. systemd-nspawn is the init of a process
 // namespace: when it is killed, the kernel kills the container too, which it would otherwise outlive.
-func container(ctx context.Context, spec Spec, group *os.File) *exec.Cmd {
-	command := exec.CommandContext(ctx, "unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=slave",
+func container(ctx context.Context, spec Spec, group *os.File, binds []string) *exec.Cmd {
+	command := exec.CommandContext(ctx, "unshare", append([]string{
+		"--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=slave",
 		"systemd-nspawn",
 		"--quiet",
 		"--boot",
-		"--directory="+rootDir,
-		"--machine="+spec.ID,
-		"--hostname="+spec.Hostname,
-		"--network-namespace-path="+networkFile,
+		"--directory=" + rootDir,
+		"--machine=" + spec.ID,
+		"--hostname=" + spec.Hostname,
+		"--network-namespace-path=" + networkFile,
 		"--console=read-only",
 		// Nothing of the machine underneath is asked, told, or let in.
 		"--register=no",
@@ -142,7 +150,7 @@ func container(ctx context.Context, spec Spec, group *os.File) *exec.Cmd {
 		"--link-journal=no",
 		"--resolv-conf=off",
 		"--timezone=off",
-	)
+	}, binds...)...)
 	// unshare that is killed before its child asks to die with it would leave the child behind; the control
 	// group has them all.
 	command.Cancel = func() error { return errors.Join(killCgroup(group), command.Process.Kill()) }
@@ -163,19 +171,9 @@ func release(device string, disk *os.File) error {
 	if err := unix.Unmount(rootDir, 0); err != nil {
 		return &os.PathError{Op: "unmount", Path: rootDir, Err: err}
 	}
-	var stat unix.Stat_t
-	if err := unix.Fstat(int(disk.Fd()), &stat); err != nil {
-		return err
-	}
-	for deadline := time.Now().Add(releaseGrace); ; time.Sleep(5 * time.Millisecond) {
-		holds, err := loopHolds(device, stat.Ino)
-		if err != nil || !holds {
-			return err
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%s still holds %s; see lsof %s", device, disk.Name(), device)
-		}
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), releaseGrace)
+	defer cancel()
+	return untilFree(ctx, device, disk)
 }
 
 // Stop asks the machine's init to shut down, again and again, because one that has only
@@ -201,6 +199,11 @@ func (i *instance) Stop(ctx context.Context) error {
 
 // halt asks the container's init to shut down, if there is one.
 func (i *instance) halt() {
+	_ = i.withInit(func(handle int) error { return unix.PidfdSendSignal(handle, halt, nil, 0) }) // it may have ended by now
+}
+
+// withInit calls f with a handle of the container's init.
+func (i *instance) withInit(f func(handle int) error) error {
 	unshare := i.process.Load()
 	for _, init := range inits(unshare.Pid) {
 		handle, err := unix.PidfdOpen(init, 0)
@@ -210,10 +213,11 @@ func (i *instance) halt() {
 		// The number may have become another process's before it was opened, but not since. It is the container's
 		// if that is so now and unshare, which nobody has waited for yet, still has its own number.
 		if slices.Contains(inits(unshare.Pid), init) && unshare.Signal(syscall.Signal(0)) == nil {
-			_ = unix.PidfdSendSignal(handle, halt, nil, 0) // it may have ended by now
+			return errors.Join(f(handle), unix.Close(handle))
 		}
 		_ = unix.Close(handle)
 	}
+	return fmt.Errorf("instance %s has no init: it begins or has ended", i.id)
 }
 
 // inits are those of the container: the children of systemd-nspawn, and it is the child of unshare.

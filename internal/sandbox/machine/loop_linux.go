@@ -1,9 +1,11 @@
 package machine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -59,6 +61,25 @@ func loopNode(number int) (*os.File, error) {
 		return nil, fmt.Errorf("make %s: %w", path, err)
 	}
 	return os.OpenFile(path, os.O_RDWR|unix.O_CLOEXEC, 0)
+}
+
+// untilFree waits until a loop device has let go of a disk, which takes as long as anything on it is mounted.
+func untilFree(ctx context.Context, device string, disk *os.File) error {
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(disk.Fd()), &stat); err != nil {
+		return err
+	}
+	for {
+		holds, err := loopHolds(device, stat.Ino)
+		if err != nil || !holds {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s still holds %s (%w); see lsof %s", device, disk.Name(), ctx.Err(), device)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // loopHolds tells whether a loop device has the disk with an inode number.

@@ -22,6 +22,7 @@ type Spec struct {
 	ID       string     // instance id, also the name of the container
 	Hostname string     // private DNS name
 	Disk     string     // raw image of the root volume; exclusively this instance's until Done
+	Volumes  []Volume   // besides the root volume
 	Address  netip.Addr // private IPv4 address, inside the host's network
 	UserData []byte     // as given to RunInstances, decoded; served by the metadata service
 
@@ -34,6 +35,12 @@ type Spec struct {
 	MetadataOptions func() MetadataOptions
 
 	Console io.Writer // what the instance prints while it boots and stops; may be nil
+}
+
+// Volume is a disk that an instance has besides its root volume.
+type Volume struct {
+	Device string // its name in the instance, such as xvdf: /dev/xvdf
+	Disk   string // raw image; exclusively the instance's until it is detached, or Done
 }
 
 // MetadataOptions are the options of an instance's metadata service.
@@ -66,6 +73,11 @@ type Machine interface {
 	Stop(ctx context.Context) error
 	// Kill ends the machine as a power cut does, and returns at once.
 	Kill()
+	// Attach gives the machine, while it runs, a further volume.
+	Attach(Volume) error
+	// Detach takes a volume away and returns when its disk is free. While the machine has it mounted that is
+	// not so, and ctx decides how long to wait for it.
+	Detach(ctx context.Context, device string) error
 	// Done is closed when the machine has ended, by whatever cause (its own poweroff, for one),
 	// and its root volume is free.
 	Done() <-chan struct{}

@@ -41,4 +41,8 @@ func (s *state) Stop(context.Context) error {
 	return nil
 }
 
+func (s *state) Attach(Volume) error { return nil }
+
+func (s *state) Detach(context.Context, string) error { return nil }
+
 func (s *state) Done() <-chan struct{} { return s.done }
