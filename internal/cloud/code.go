@@ -25,6 +25,12 @@ func Refused(err error) bool {
 	if response := (*smithyhttp.ResponseError)(nil); errors.As(err, &response) && response.HTTPStatusCode() >= http.StatusInternalServerError {
 		return false
 	}
+	return Code(err) != "" && !Throttled(err)
+}
+
+// Throttled tells whether err is AWS's answer that it is asked too often, which
+// it gives until the attempts of the call are used up.
+func Throttled(err error) bool {
 	_, throttled := retry.DefaultThrottleErrorCodes[Code(err)]
-	return Code(err) != "" && !throttled
+	return throttled
 }
