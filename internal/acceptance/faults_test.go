@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -100,20 +101,27 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// try builds on a bad day of the seed, and looks at the outcome on a good one.
-func (p prepared) try(t *testing.T, seed uint64) (succeeded bool) {
+// open opens a theatre in the prepared state.
+func (p prepared) open(t *testing.T, warm bool, args ...string) (*theatre, group) {
 	t.Helper()
 	h := &theatre{Stage: newStage(t, t.TempDir())}
-	// Every fourth build finds nothing that others have left.
 	begin := p.cold
-	if seed%4 != 0 {
+	if warm {
 		begin = p.warm
 		copyDir(t, h.Cache, p.cache)
 	}
 	copyDir(t, filepath.Join(h.Dir, "sandbox"), begin)
-	h.open(t, append([]string{"--seed", strconv.FormatUint(seed, 10)}, badDay...)...)
+	h.open(t, args...)
 	g := p.group
 	g.theatre = h
+	return h, g
+}
+
+// try builds on a bad day of the seed, and looks at the outcome on a good one.
+func (p prepared) try(t *testing.T, seed uint64) (succeeded bool) {
+	t.Helper()
+	// Every fourth build finds nothing that others have left.
+	h, g := p.open(t, seed%4 != 0, append([]string{"--seed", strconv.FormatUint(seed, 10)}, badDay...)...)
 
 	kept := filepath.Join(t.TempDir(), "kept.raw")
 	output, err := h.Packer(t.Context(), rehearsal.Packer{
@@ -157,4 +165,44 @@ func (g group) stands(t *testing.T, former, baked string) {
 	ami := g.launches(t)
 	g.runs(t, ami)
 	g.checkDisk(t, ami, baked)
+}
+
+// TestOutages has one operation fail for good. The build fails, names it and what
+// AWS says, cleans up, and leaves the group as it was.
+func TestOutages(t *testing.T) {
+	t.Parallel()
+	p := prepare(t, "outage")
+	hcl := templateFile(t, strings.ReplaceAll(noiseJob(tagging), `secret_key = "rehearsal"`, `secret_key = "rehearsal"
+  max_retries = 1`))
+	operations := []string{"ec2:DescribeImages", "ec2:RegisterImage", "ec2:DeleteTags", "ec2:CreateTags"}
+	if *soak { // these are tried again for minutes
+		operations = append(operations, "sts:GetCallerIdentity", "ec2:CreateLaunchTemplateVersion", "autoscaling:StartInstanceRefresh",
+			"ebs:StartSnapshot", "ebs:PutSnapshotBlock", "ebs:CompleteSnapshot")
+	}
+	for _, operation := range sample(operations, 1) {
+		t.Run(operation, func(t *testing.T) {
+			t.Parallel()
+			sayHowToRepeat(t)
+			h, g := p.open(t, true, "--fault", operation+",kind=error")
+			output, err := h.Packer(t.Context(), rehearsal.Packer{
+				Dir: root, Env: h.box.Environ("AKIAOTHER"), Args: []string{"build", "-var", "group=" + g.name, hcl},
+			})
+			if err == nil {
+				t.Fatalf("the build succeeded:\n%s", output)
+			}
+			_, name, _ := strings.Cut(operation, ":")
+			says(t, output, []string{name, `Internal`})
+			nothingLeft(t, h.Stage, output)
+			h.stop(t)
+			h.open(t)
+			for id, tags := range h.marks(t) {
+				// What could be deleted was: only a finished AMI is kept, by packer.
+				if _, expires := tags["immutable:expires"]; expires {
+					t.Errorf("%s is left unfinished, with the tags %v:\n%s", id, tags, output)
+				}
+			}
+			g.settle(t)
+			g.runs(t, p.ami)
+		})
+	}
 }

@@ -78,9 +78,9 @@ func (a Access) In(region string) Access {
 	return a
 }
 
-// Check is Prepare for those whose region may become known only later: what a
+// CheckAccess is Prepare for those whose region may become known only later: what a
 // post-processor works on tells it.
-func (a Access) Check() []error {
+func (a Access) CheckAccess() []error {
 	if a.Region == "" {
 		a.Region = "us-east-1" // no matter which
 	}

@@ -57,12 +57,12 @@ func TestPrepareNamesOptionValueAndRemedy(t *testing.T) {
 	}
 }
 
-func TestCheckAsksForNoRegion(t *testing.T) {
+func TestCheckAccessAsksForNoRegion(t *testing.T) {
 	alone(t, nil)
-	if errs := (Access{}).Check(); len(errs) > 0 {
+	if errs := (Access{}).CheckAccess(); len(errs) > 0 {
 		t.Errorf("without a region: %v", errs)
 	}
-	if errs := (Access{Region: "eu-wst-1"}).Check(); len(errs) != 1 {
+	if errs := (Access{Region: "eu-wst-1"}).CheckAccess(); len(errs) != 1 {
 		t.Errorf("with one that does not exist: %v", errs)
 	}
 }

@@ -89,7 +89,7 @@ func (p *PostProcessor) Configure(raws ...any) error {
 		errs = append(errs, fmt.Errorf("timeout is %s; it can't be negative", c.Timeout))
 	}
 	errs = append(errs, c.Preferences.Prepare()...)
-	errs = append(errs, c.Access.Check()...)
+	errs = append(errs, c.CheckAccess()...)
 	if len(errs) > 0 {
 		return &packersdk.MultiError{Errors: errs}
 	}

@@ -84,7 +84,7 @@ func (p *PostProcessor) Configure(raws ...any) error {
 		c.Prefix = commit.TagPrefix
 	}
 	var errs []error
-	errs = append(errs, c.Access.Check()...)
+	errs = append(errs, c.CheckAccess()...)
 	errs = append(errs, c.checkPrefix()...)
 	errs = append(errs, tags.Check("tags", c.Tags)...)
 	errs = append(errs, p.readCommit()...)
