@@ -15,6 +15,7 @@
 //	storage    snapshots and volumes; block stores their blocks
 //	clock      time
 //	machine    real instances
+//	gate       ways from this machine to real instances
 //	balancer   real load balancers
 //
 // The sandbox imports nothing of the plugin, and the plugin only its command,
