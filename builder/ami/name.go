@@ -27,6 +27,7 @@ type Name struct {
 	Run     cloud.Run
 	Ui      Ui
 
+	taken      bool         // there was an AMI of the name before the bake
 	unfinished string       // the AMI of another build that had the name before the bake
 	replaced   *types.Image // the AMI that had the name
 }
@@ -34,6 +35,7 @@ type Name struct {
 // Check says whether the AMI can have its name.
 func (n *Name) Check(ctx context.Context) error {
 	taken, found, err := image.Named(ctx, n.EC2, n.Options.AmiName)
+	n.taken = found
 	if err != nil || !found {
 		return err
 	}
@@ -44,6 +46,15 @@ func (n *Name) Check(ctx context.Context) error {
 	n.Ui.Say(fmt.Sprintf("The name %s is that of %s, which another build has not finished: if it still has not after this bake, it is removed",
 		n.Options.AmiName, n.unfinished))
 	return nil
+}
+
+// FreeIfTaken frees the name if it was taken before the bake. If it has been
+// taken since, RegisterImage says so.
+func (n *Name) FreeIfTaken(ctx context.Context) error {
+	if !n.taken {
+		return nil
+	}
+	return n.Free(ctx)
 }
 
 // Free frees the name, if that is wanted or if it is that of an AMI which a

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 	"github.com/hashicorp/packer-plugin-sdk/packerbuilderdata"
 	"github.com/hashicorp/packer-plugin-sdk/random"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/immutable-server/packer-plugin-immutable/builder/ami"
 	"github.com/immutable-server/packer-plugin-immutable/builder/base"
@@ -44,18 +45,28 @@ func (s *stepAccess) run(ctx context.Context) (err error) {
 		EC2: s.ec2, Region: s.aws.Region, Run: run, ID: run.ID + "-" + random.AlphaNumLower(6), Tags: c.RunTags, Ladder: &s.machine, Say: s.ui.Say,
 	}
 	s.name = ami.Name{Options: &c.Options, EC2: s.ec2, Run: run, Ui: s.ui}
-	if err := s.name.Check(ctx); err != nil {
-		return err
-	}
-	if s.base, err = c.Find(ctx, s.ec2, ssm.NewFromConfig(s.aws), c.Architecture); err != nil {
+	if err := s.look(ctx); err != nil {
 		return err
 	}
 	s.ui.Say(fmt.Sprintf("The base is %s (%s)", aws.ToString(s.base.ImageId), aws.ToString(s.base.Name)))
-	if s.texts, err = c.Render(ami.DataOf(s.aws.Region, &s.base)); err != nil {
-		return err
-	}
-	s.place, err = s.bakery.Subnets(ctx, c.SubnetIds, c.SubnetFilter.Filters)
+	s.texts, err = c.Render(ami.DataOf(s.aws.Region, &s.base))
 	return err
+}
+
+// look looks everything up that is there already, side by side.
+func (s *stepAccess) look(ctx context.Context) error {
+	c := s.config
+	looking, ctx := errgroup.WithContext(ctx)
+	looking.Go(func() error { return s.name.Check(ctx) })
+	looking.Go(func() (err error) {
+		s.base, err = c.Find(ctx, s.ec2, ssm.NewFromConfig(s.aws), c.Architecture)
+		return err
+	})
+	looking.Go(func() (err error) {
+		s.place, err = s.bakery.Subnets(ctx, c.SubnetIds, c.SubnetFilter.Filters)
+		return err
+	})
+	return looking.Wait()
 }
 
 func (s *stepAccess) Cleanup(state multistep.StateBag) {

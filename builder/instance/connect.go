@@ -136,7 +136,7 @@ func (s *stepConnect) answering(ctx context.Context) {
 	defer stop()
 	address := net.JoinHostPort(s.address(), strconv.Itoa(c.Port()))
 	for answers(ctx, address) != nil {
-		if cloud.Sleep(ctx, 500*time.Millisecond) != nil {
+		if cloud.Sleep(ctx, 250*time.Millisecond) != nil {
 			return
 		}
 	}

@@ -94,7 +94,8 @@ func (s *stepImage) quiet(ctx context.Context, state multistep.StateBag) (err er
 }
 
 // register makes a snapshot of the root volume, and of that an AMI with the
-// attributes of the base. Once the snapshot is begun the instance can go.
+// attributes of the base. Once the snapshot is begun the instance can go: its
+// end is looked at when the snapshot, which takes longer, is completed.
 func (s *stepImage) register(ctx context.Context, beside *errgroup.Group) error {
 	bakery := s.bakery
 	bakery.Ladder = &s.begun
@@ -105,11 +106,14 @@ func (s *stepImage) register(ctx context.Context, beside *errgroup.Group) error 
 		return err
 	}
 	s.snapshots = []string{made.ID}
-	beside.Go(func() error { s.endMachine(); return nil })
+	if err := bakery.End(ctx, aws.ToString(s.instance.InstanceId)); err != nil {
+		s.ui.Error(err.Error() + "; it is tried again")
+	}
 	if err := bakery.Completed(ctx, made); err != nil {
 		return err
 	}
-	if err := s.name.Free(ctx); err != nil {
+	beside.Go(func() error { s.endMachine(); return nil })
+	if err := s.name.FreeIfTaken(ctx); err != nil {
 		return err
 	}
 	s.ui.Say("Registering AMI " + c.AmiName + "...")

@@ -18,7 +18,7 @@ var errGone = errors.New("it does not exist (any more)")
 // Wait waits until an image is available. Born is not nil where it was just
 // created.
 func Wait(ctx context.Context, api Describer, id string, born *cloud.Newborn) (image types.Image, err error) {
-	until := cloud.Until{What: "AMI " + id + " is available", Every: 15 * time.Second, Deadline: 2 * time.Hour}
+	until := cloud.Until{What: "AMI " + id + " is available", First: 500 * time.Millisecond, Every: 15 * time.Second, Deadline: 2 * time.Hour}
 	err = cloud.Wait(ctx, until, func(ctx context.Context) (bool, string, error) {
 		image, err = Describe(ctx, api, id)
 		if missing := (*NotFoundError)(nil); errors.As(err, &missing) {

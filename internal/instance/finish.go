@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -80,9 +82,14 @@ func (b Bakery) Firmware(ctx context.Context, i types.Instance) (string, error) 
 // completing is beyond what the snapshot of a large root volume takes.
 const completing = 6 * time.Hour
 
-// Completed waits until a snapshot is completed.
+// Completed waits until a snapshot is completed. As soon as AWS tells of
+// progress, the next look is for when it will be at its end.
 func (b Bakery) Completed(ctx context.Context, s Snapshot) error {
-	until := cloud.Until{What: "snapshot " + s.ID + " is completed", First: 2 * time.Second, Every: 15 * time.Second, Deadline: completing}
+	began, progress := time.Now(), ""
+	until := cloud.Until{
+		What: "snapshot " + s.ID + " is completed", Least: 3 * time.Second, First: time.Second, Every: 15 * time.Second, Deadline: completing,
+		Left: func() time.Duration { return left(progress, time.Since(began)) },
+	}
 	return cloud.Wait(ctx, until, func(ctx context.Context) (bool, string, error) {
 		out, err := b.EC2.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{SnapshotIds: []string{s.ID}})
 		switch {
@@ -95,11 +102,22 @@ func (b Bakery) Completed(ctx context.Context, s Snapshot) error {
 		}
 		s.born.Seen()
 		now := out.Snapshots[0]
+		progress = aws.ToString(now.Progress)
 		if now.State == types.SnapshotStateError {
 			return false, "", fmt.Errorf("AWS says: error: %s", aws.ToString(now.StateMessage))
 		}
-		return now.State == types.SnapshotStateCompleted, fmt.Sprintf("%s, %s", now.State, aws.ToString(now.Progress)), nil
+		return now.State == types.SnapshotStateCompleted, fmt.Sprintf("%s, %s", now.State, progress), nil
 	})
+}
+
+// left is how long it will still take, and a little more, when progress such as
+// "45%" was made in the time given; 0 if that can't be told.
+func left(progress string, in time.Duration) time.Duration {
+	percent, err := strconv.ParseFloat(strings.TrimSuffix(progress, "%"), 64)
+	if err != nil || percent <= 0 || percent >= 100 {
+		return 0
+	}
+	return time.Duration(float64(in) * (100 - percent) / percent * 1.05)
 }
 
 // Image begins an image of a stopped instance with CreateImage, which carries

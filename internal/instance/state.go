@@ -81,7 +81,7 @@ func (b Bakery) Stop(ctx context.Context, id string) (stopped types.Instance, er
 	if _, err := b.EC2.StopInstances(ctx, &ec2.StopInstancesInput{InstanceIds: []string{id}}); err != nil {
 		return stopped, fmt.Errorf("stop instance %s (ec2:StopInstances): %w", id, err)
 	}
-	until := cloud.Until{What: "instance " + id + " is stopped", First: time.Second, Deadline: stopping}
+	until := cloud.Until{What: "instance " + id + " is stopped", Least: 3 * time.Second, First: 1500 * time.Millisecond, Deadline: stopping}
 	err = cloud.Wait(ctx, until, func(ctx context.Context) (bool, string, error) {
 		if stopped, err = b.Describe(ctx, id); err != nil || stopped.State == nil {
 			return false, "it can't be found", err
@@ -101,30 +101,39 @@ func (b Bakery) Stop(ctx context.Context, id string) (stopped types.Instance, er
 // when it was asked for once.
 func IsSpot(i types.Instance) bool { return i.InstanceLifecycle == types.InstanceLifecycleTypeSpot }
 
-// Terminate ends an instance and waits until it is gone. One that is gone
-// already is no error.
+// End begins to terminate an instance.
+func (b Bakery) End(ctx context.Context, id string) error {
+	_, err := b.EC2.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: []string{id}})
+	if err != nil {
+		return fmt.Errorf("terminate instance %s (ec2:TerminateInstances): %w", id, err)
+	}
+	return nil
+}
+
+// Terminate ends an instance, unless that has begun already, and waits until it
+// is gone. One that is gone already is no error.
 func (b Bakery) Terminate(ctx context.Context, id string) error {
 	began := time.Now()
 	until := cloud.Until{What: "instance " + id + " is terminated", First: time.Second, Deadline: terminating}
-	asked := false
 	return cloud.Wait(ctx, until, func(ctx context.Context) (bool, string, error) {
-		if !asked {
-			_, err := b.EC2.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: []string{id}})
-			switch code := cloud.Code(err); {
-			case code == "InvalidInstanceID.NotFound" && time.Since(began) < cloud.Visibility:
-				return false, "it can't be found yet", nil
-			case code == "InvalidInstanceID.NotFound":
-				return true, "", nil
-			case err != nil:
-				return false, "", fmt.Errorf("ec2:TerminateInstances: %w", err)
-			}
-			asked = true
-		}
 		found, err := b.Describe(ctx, id)
-		if err != nil {
+		switch {
+		case err != nil:
 			return false, "", err
+		case found.State != nil && found.State.Name == types.InstanceStateNameTerminated:
+			return true, "", nil
+		case found.State != nil && found.State.Name == types.InstanceStateNameShuttingDown:
+			return false, reason(found), nil
 		}
-		return found.State == nil || found.State.Name == types.InstanceStateNameTerminated, reason(found), nil
+		// What was just launched may not be seen yet, and is there all the same.
+		err = b.End(ctx, id)
+		switch gone := cloud.Code(err) == "InvalidInstanceID.NotFound"; {
+		case gone && time.Since(began) < cloud.Visibility:
+			return false, "it can't be found yet", nil
+		case gone:
+			return true, "", nil
+		}
+		return false, reason(found), err
 	})
 }
 
