@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/storage"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
 )
@@ -108,6 +109,17 @@ func (s snapshot) item() snapshotItem {
 	return it
 }
 
+// snapshotItem is a snapshot as it is now: the progress of one of a volume goes
+// with the time that it takes.
+func (r *region) snapshotItem(s snapshot) snapshotItem {
+	it := s.item()
+	takes := r.service.clock.Transition(clock.Snapshot)
+	if s.State == storage.Pending && s.VolumeId != "" && takes > 0 {
+		it.Progress = fmt.Sprintf("%d%%", min(99, 100*r.now().Sub(s.Started)/takes))
+	}
+	return it
+}
+
 type describeSnapshotsInput struct {
 	paging
 	Filters             []filter `wire:"Filter"`
@@ -159,7 +171,7 @@ func (r *region) describeSnapshots(_ *api.Call, in *describeSnapshotsInput) (*de
 			len(owners) > 0 && !slices.Contains(owners, s.OwnerId) ||
 			len(in.RestorableByUserIds) > 0 && !s.restorableBy(in.RestorableByUserIds)
 	})
-	found, next, err := describe(candidates, in.SnapshotIds, snapshot.item, snapshotFilters, in.Filters, in.paging, pageRange{5, 1000})
+	found, next, err := describe(candidates, in.SnapshotIds, r.snapshotItem, snapshotFilters, in.Filters, in.paging, pageRange{5, 1000})
 	return &describeSnapshotsOutput{next, found}, err
 }
 

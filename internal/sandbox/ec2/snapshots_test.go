@@ -11,6 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/machine"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/storage"
 )
 
@@ -323,4 +325,32 @@ func TestAVolumesSnapshotsStayRelatedToItsSource(t *testing.T) {
 			t.Errorf("the lineage went from %s to %s and %s", lineage, got, second.Lineage)
 		}
 	})
+}
+
+func TestSnapshotsOfVolumesProgressWithTime(t *testing.T) {
+	typical, err := clock.New(clock.Typical, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorldOn(t, typical, machine.None())
+	pending := func(volume string, ago time.Duration) snapshot {
+		made := storage.NewSnapshot(time.Now().UTC().Add(-ago), 8)
+		made.State, made.VolumeId = storage.Pending, volume
+		return snapshot{made}
+	}
+	for _, test := range []struct {
+		name string
+		of   snapshot
+		want string
+	}{
+		{"of a volume", pending("vol-0ab1", clock.Snapshot/2), "50%"},
+		{"of a volume, almost done", pending("vol-0ab1", 2*clock.Snapshot), "99%"},
+		{"by the direct APIs", pending("", clock.Snapshot/2), "0%"},
+	} {
+		w.books.Read(func() {
+			if got := w.service.in("eu-west-1").snapshotItem(test.of).Progress; got != test.want {
+				t.Errorf("%s: progress is %s, want %s", test.name, got, test.want)
+			}
+		})
+	}
 }
