@@ -17,15 +17,21 @@ const instanceBuild = `
 variable "name" { type = string }
 variable "rpm" { type = string }
 variable "method" { default = "snapshot" }
+variable "interface" { default = "" }
 source "immutable-instance" "x" {
   ami_name      = var.name
   image_method  = var.method
+  ssh_interface = var.interface
   run_tags      = { job = var.name }
   tags          = { Base = "{{ .SourceAMI }}" }
   snapshot_tags = { Kind = "root" }
 }
 build {
   sources = ["source.immutable-instance.x"]
+  provisioner "shell" {
+    inline            = ["sudo pkill -KILL sshd; sudo systemctl restart ssh"]
+    expect_disconnect = true
+  }
   provisioner "shell" { inline = ["test $(id -un) = ec2-user", "systemctl is-system-running --wait || true"] }
   provisioner "immutable-rpm" {
     packages = [var.rpm]
@@ -35,19 +41,24 @@ build {
 }
 `
 
-// TestInstance bakes on instances that run, by both methods, and launches what
-// comes out.
+// TestInstance bakes on instances that run, by both methods, with a key pair and
+// with keys that are pushed, and launches what comes out. Each build loses its
+// connection once.
 func TestInstance(t *testing.T) {
 	t.Parallel()
 	stage, box := sandbox(t)
 	hcl := templateFile(t, instanceBuild)
-	for _, method := range []string{"snapshot", "create_image"} {
-		t.Run(method, func(t *testing.T) {
+	for _, test := range []struct{ name, method, way string }{
+		{"by snapshot", "snapshot", ""},
+		{"by image", "create_image", ""},
+		{"by connect", "snapshot", "instance_connect"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			name := "instance-" + strings.ReplaceAll(method, "_", "-")
+			name := "instance-" + strings.ReplaceAll(test.name, " ", "-")
 			output, err := stage.Packer(t.Context(), rehearsal.Packer{
 				Dir: root, Env: box.Environ("AKIAINSTANCE"), Args: []string{"build",
-					"-var", "name=" + name, "-var", "rpm=" + rpm(t, "1.0.0"), "-var", "method=" + method, hcl},
+					"-var", "name=" + name, "-var", "rpm=" + rpm(t, "1.0.0"), "-var", "method=" + test.method, "-var", "interface=" + test.way, hcl},
 			})
 			if err != nil {
 				t.Fatalf("%v\n%s", err, output)
