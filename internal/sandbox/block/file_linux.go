@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,14 +19,26 @@ import (
 type writer struct {
 	cached, direct *os.File // the same file; direct is nil where it cannot be had
 	writing        chan struct{}
+
+	mu   sync.Mutex
+	room int64 // up to where the file has room on the disk
 }
 
 // atOnce is how many blocks are written past the cache at once: enough to keep a
 // fast disk busy.
 const atOnce = 8
 
+// ahead is how much room on the disk a file is given in advance, because writes
+// that lengthen a file wait for each other.
+const ahead = 64 << 20
+
 func newWriter(f *os.File) *writer {
 	w := &writer{cached: f, writing: make(chan struct{}, atOnce)}
+	info, err := f.Stat()
+	if err != nil {
+		return w
+	}
+	w.room = info.Size()
 	if direct, err := os.OpenFile(f.Name(), os.O_WRONLY|unix.O_DIRECT, 0); err == nil {
 		w.direct = direct
 	}
@@ -36,6 +49,7 @@ func (w *writer) writeAt(data []byte, offset int64) error {
 	if w.direct != nil {
 		select {
 		case w.writing <- struct{}{}:
+			w.makeRoom(offset + int64(len(data)))
 			_, err := w.direct.WriteAt(data, offset)
 			<-w.writing
 			if !errors.Is(err, unix.EINVAL) { // which means that data is not aligned in memory
@@ -48,11 +62,25 @@ func (w *writer) writeAt(data []byte, offset int64) error {
 	return err
 }
 
-func (w *writer) close() error {
+// makeRoom gives the file room up to an offset, and some more. Where that cannot
+// be had, writes are slower, or fail by themselves.
+func (w *writer) makeRoom(end int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if end <= w.room {
+		return
+	}
+	if size := end + ahead; unix.Fallocate(int(w.cached.Fd()), 0, w.room, size-w.room) == nil {
+		w.room = size
+	}
+}
+
+// close ends the writing of a file, and the file at an offset.
+func (w *writer) close(end int64) error {
 	if w.direct == nil {
 		return nil
 	}
-	return w.direct.Close()
+	return errors.Join(w.direct.Close(), w.cached.Truncate(end))
 }
 
 // punch gives a range of a file back to the filesystem.

@@ -20,7 +20,7 @@ func TestABlockIsWrittenPastTheCacheOrThroughIt(t *testing.T) {
 				t.Fatal(err)
 			}
 			w := newWriter(f)
-			defer func() { _, _ = w.close(), f.Close() }()
+			defer func() { _, _ = w.close(2*Size), f.Close() }()
 			data := hinder(w, filled('a'))
 			if err := w.writeAt(data, Size); err != nil {
 				t.Fatal(err)

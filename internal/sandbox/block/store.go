@@ -69,10 +69,11 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the block store: %w", errors.Join(err, data.Close()))
 	}
-	s := &Store{data: data, index: index, writer: newWriter(data), blocks: map[Digest]*entry{}}
+	s := &Store{data: data, index: index, blocks: map[Digest]*entry{}}
 	if err := s.load(); err != nil {
-		return nil, errors.Join(err, s.Close())
+		return nil, errors.Join(err, data.Close(), index.Close())
 	}
+	s.writer = newWriter(data)
 	return s, nil
 }
 
@@ -96,7 +97,9 @@ func (s *Store) load() error {
 }
 
 // Close closes the store's files.
-func (s *Store) Close() error { return errors.Join(s.writer.close(), s.data.Close(), s.index.Close()) }
+func (s *Store) Close() error {
+	return errors.Join(s.writer.close(s.next*Size), s.data.Close(), s.index.Close())
+}
 
 // Count is the number of blocks stored.
 func (s *Store) Count() int {

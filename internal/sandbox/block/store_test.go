@@ -85,10 +85,14 @@ func TestABlockIsFreedWithItsLastReference(t *testing.T) {
 	if err := s.Get(a, make([]byte, Size)); err == nil {
 		t.Error("read though freed")
 	}
+	put(t, s, filled('b'))
+	s.Release(Sum(filled('b')))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if n := allocated(t, dir); n != 0 {
 		t.Errorf("%d bytes are still taken", n)
 	}
-	put(t, s, filled('b'))
 	if info, err := os.Stat(filepath.Join(dir, "data")); err != nil || info.Size() != Size {
 		t.Errorf("the slot was not used again (%v)", err)
 	}
