@@ -5,6 +5,7 @@ package existing
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -28,14 +29,17 @@ type Builder struct {
 // none is run.
 func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, _ packersdk.Hook) (packersdk.Artifact, error) {
 	artifact := &image.Artifact{
-		AMIs: map[string]string{},
+		AMIs:  map[string]string{},
+		Found: true,
 		// Nothing was built, so nothing is destroyed when the build fails.
 		Delete: func(context.Context, string, string) error { return nil },
 	}
+	var errs []error
 	for i, access := range b.config.accesses {
 		found, err := b.find(ctx, ui, access)
 		if err != nil {
-			return nil, fmt.Errorf("region %s: %w", access.Region, err)
+			errs = append(errs, fmt.Errorf("region %s: %w", access.Region, err))
+			continue
 		}
 		id := aws.ToString(found.ImageId)
 		ui.Say(fmt.Sprintf("%s: %s (%s), created %s", access.Region, id, aws.ToString(found.Name), aws.ToString(found.CreationDate)))
@@ -46,6 +50,9 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, _ packersdk.Hook) (p
 			}}
 		}
 	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
 	return artifact, nil
 }
 
@@ -55,36 +62,43 @@ func (b *Builder) find(ctx context.Context, ui packersdk.Ui, access cloud.Access
 		return types.Image{}, err
 	}
 	found, err := b.look(ctx, ui, cfg)
-	if err != nil {
-		return types.Image{}, err
+	if err == nil {
+		err = image.Finished(found)
 	}
-	if found.State != types.ImageStateAvailable {
-		return types.Image{}, fmt.Errorf("AMI %s (%s) is %s; only an available one can be handed on", aws.ToString(found.ImageId), aws.ToString(found.Name), found.State)
-	}
-	return found, nil
+	return found, err
 }
 
 func (b *Builder) look(ctx context.Context, ui packersdk.Ui, cfg aws.Config) (types.Image, error) {
 	c, api := b.config, ec2.NewFromConfig(cfg)
-	groups := rollout.Rollout{Region: cfg.Region, AutoScaling: autoscaling.NewFromConfig(cfg), EC2: api, Ui: ui}
-	var id string
-	var err error
 	switch {
 	case c.AmiID != "":
-		id = c.AmiID
+		found, err := image.Describe(ctx, api, c.AmiID)
+		if missing := (*image.NotFoundError)(nil); errors.As(err, &missing) {
+			err = fmt.Errorf("ami_id: %w; correct the ID or the region", err)
+		}
+		return found, err
 	case c.SsmParameter != "":
 		return image.ByParameter(ctx, api, ssm.NewFromConfig(cfg), "ssm_parameter", c.SsmParameter)
-	case c.CurrentOf != "":
-		groups.Group = c.CurrentOf
-		id, err = groups.Current(ctx)
-	case c.PreviousOf != "":
-		groups.Group = c.PreviousOf
-		id, err = groups.Previous(ctx)
-	default:
+	case c.byTags():
 		return image.Tagged{Tags: c.wanted(), Owners: c.Owners, Architecture: c.Architecture, MostRecent: c.MostRecent}.Find(ctx, api)
 	}
-	if err != nil {
-		return types.Image{}, err
+	return b.ofGroup(ctx, ui, cfg, api)
+}
+
+// ofGroup finds by what a group runs, or has run.
+func (b *Builder) ofGroup(ctx context.Context, ui packersdk.Ui, cfg aws.Config, api *ec2.Client) (types.Image, error) {
+	option, group := "current_of", b.config.CurrentOf
+	ask := rollout.Rollout.Current
+	if group == "" {
+		option, group, ask = "previous_of", b.config.PreviousOf, rollout.Rollout.Previous
 	}
-	return image.Describe(ctx, api, id)
+	id, err := ask(rollout.Rollout{Group: group, Region: cfg.Region, AutoScaling: autoscaling.NewFromConfig(cfg), EC2: api, Ui: ui}, ctx)
+	if err != nil {
+		return types.Image{}, fmt.Errorf("%s: %w", option, err)
+	}
+	found, err := image.Describe(ctx, api, id)
+	if err != nil {
+		return types.Image{}, fmt.Errorf("%s: find the image of group %q: %w", option, group, err)
+	}
+	return found, nil
 }

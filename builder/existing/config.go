@@ -47,7 +47,8 @@ type Config struct {
 	PreviousOf string `mapstructure:"previous_of" required:"false"`
 
 	// For `commit` and `tags`: who may own the AMI, as account IDs or `self`.
-	// Default `["self"]`.
+	// Default `["self"]`. Tags are each account's own: on an AMI that another
+	// account shares, only those count that this account has put there.
 	Owners []string `mapstructure:"owners" required:"false"`
 	// For `commit` and `tags`: `x86_64` or `arm64`. Default: any.
 	Architecture string `mapstructure:"architecture" required:"false"`
@@ -118,14 +119,19 @@ func (c *Config) byTags() bool { return c.Commit != "" || len(c.Tags) > 0 }
 // commitID is a full SHA-1 or SHA-256 object name of git.
 var commitID = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
 
+var ownerID = regexp.MustCompile(`^(self|\d{12})$`)
+
 func (c *Config) prepareTags() []error {
 	if !c.byTags() {
 		var errs []error
-		for option, is := range map[string]bool{
-			"owners": len(c.Owners) > 0, "architecture": c.Architecture != "", "most_recent": c.MostRecent, "prefix": c.Prefix != "",
+		for _, narrowing := range []struct {
+			option string
+			given  bool
+		}{
+			{"prefix", c.Prefix != ""}, {"owners", len(c.Owners) > 0}, {"architecture", c.Architecture != ""}, {"most_recent", c.MostRecent},
 		} {
-			if is {
-				errs = append(errs, fmt.Errorf("%s is given without commit or tags; it narrows these alone", option))
+			if narrowing.given {
+				errs = append(errs, fmt.Errorf("%s is given without commit or tags, which alone it narrows; take it out", narrowing.option))
 			}
 		}
 		return errs
@@ -142,6 +148,11 @@ func (c *Config) prepareTags() []error {
 	}
 	if len(c.Owners) == 0 {
 		c.Owners = []string{"self"}
+	}
+	for _, owner := range c.Owners {
+		if !ownerID.MatchString(owner) {
+			errs = append(errs, fmt.Errorf("owners has %q; give self, or the 12 digits of an account's ID", owner))
+		}
 	}
 	if c.Architecture != "" && c.Architecture != "x86_64" && c.Architecture != "arm64" {
 		errs = append(errs, fmt.Errorf("architecture is %q; it is x86_64 or arm64", c.Architecture))
@@ -177,7 +188,7 @@ func (c *Config) prepareRegions() []error {
 		access := c.In(region)
 		errs = append(errs, access.Prepare()...)
 		if slices.ContainsFunc(c.accesses, func(a cloud.Access) bool { return a.Region == access.Region }) {
-			errs = append(errs, fmt.Errorf("regions has %q twice", access.Region))
+			errs = append(errs, fmt.Errorf("regions has %q twice; keep one", access.Region))
 		}
 		c.accesses = append(c.accesses, access)
 	}

@@ -235,7 +235,7 @@ build {
 
 // tagIt tags an AMI.
 func tagIt(t *testing.T, s scene) (rehearsal.Output, error) {
-	return s.process(t, takeName(t, s.box, s.name), "immutable-tag", "", nil)
+	return s.process(t, takeName(t, s.box, s.name), "immutable-tag", `tags = { Stage = "tested" }`, nil)
 }
 
 // rollout is a group, and how an AMI is rolled out to it.

@@ -23,6 +23,8 @@ type Artifact struct {
 	// Data is what State gives: "generated_data" and what else the builder
 	// wants to be known. Only plain values survive the way to Packer.
 	Data map[string]any
+	// Found says that the AMIs were there before the build.
+	Found bool
 	// Delete deregisters an AMI and deletes its snapshots.
 	Delete func(ctx context.Context, region, ami string) error
 }
@@ -40,7 +42,11 @@ func (a *Artifact) Id() string {
 }
 
 func (a *Artifact) String() string {
-	return "AMIs were created:\n" + strings.Join(a.pairs(": "), "\n") + "\n"
+	heading := "AMIs were created:\n"
+	if a.Found {
+		heading = "AMIs were found:\n"
+	}
+	return heading + strings.Join(a.pairs(": "), "\n") + "\n"
 }
 
 func (a *Artifact) pairs(separator string) []string {
@@ -51,10 +57,17 @@ func (a *Artifact) pairs(separator string) []string {
 	return pairs
 }
 
-// State gives what is in Data, and the images for the HCP Packer registry.
+// StateFound is the State that tells whether the AMIs were there before the build,
+// so that they are not made from its commit.
+const StateFound = "immutable.found"
+
+// State gives what is in Data, Found, and the images for the HCP Packer registry.
 func (a *Artifact) State(name string) any {
-	if name == registry.ArtifactStateURI {
+	switch name {
+	case registry.ArtifactStateURI:
 		return a.registry()
+	case StateFound:
+		return a.Found
 	}
 	return a.Data[name]
 }

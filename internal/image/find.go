@@ -71,10 +71,15 @@ func (f Filter) Find(ctx context.Context, api Describer) (types.Image, error) {
 	return youngest(images), nil
 }
 
-// youngest is the image that was created last. Creation dates are ISO 8601 in
-// UTC, so that they compare as strings.
-func youngest(images []types.Image) types.Image {
-	return slices.MaxFunc(images, func(a, b types.Image) int {
-		return cmp.Compare(aws.ToString(a.CreationDate), aws.ToString(b.CreationDate))
-	})
+// youngest is the image that was created last.
+func youngest(images []types.Image) types.Image { return slices.MaxFunc(images, younger) }
+
+// younger compares images by when they were created, and by their ids where that
+// is the same moment. Creation dates are ISO 8601 in UTC, so that they compare
+// as strings.
+func younger(a, b types.Image) int {
+	return cmp.Or(
+		cmp.Compare(aws.ToString(a.CreationDate), aws.ToString(b.CreationDate)),
+		cmp.Compare(aws.ToString(a.ImageId), aws.ToString(b.ImageId)),
+	)
 }

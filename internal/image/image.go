@@ -26,7 +26,7 @@ type Describer interface {
 type NotFoundError struct{ ID string }
 
 func (e *NotFoundError) Error() string {
-	return fmt.Sprintf("AMI %s does not exist in this region, or this account may not use it", e.ID)
+	return fmt.Sprintf("AMI %s does not exist in this region, is disabled, or is not shared with this account", e.ID)
 }
 
 // Describe looks up one image. If there is none the error is a NotFoundError.

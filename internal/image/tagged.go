@@ -26,7 +26,7 @@ type Tagged struct {
 // Find finds the one available image that has all of the tags. What a run has
 // not finished yet, or never will, is none.
 func (t Tagged) Find(ctx context.Context, api Describer) (types.Image, error) {
-	filters := []types.Filter{{Name: aws.String("state"), Values: []string{string(types.ImageStateAvailable)}}}
+	var filters []types.Filter
 	for _, key := range slices.Sorted(maps.Keys(t.Tags)) {
 		filters = append(filters, types.Filter{Name: aws.String("tag:" + key), Values: []string{literal(t.Tags[key])}})
 	}
@@ -34,23 +34,56 @@ func (t Tagged) Find(ctx context.Context, api Describer) (types.Image, error) {
 		filters = append(filters, types.Filter{Name: aws.String("architecture"), Values: []string{t.Architecture}})
 	}
 	var images []types.Image
-	pages := ec2.NewDescribeImagesPaginator(api, &ec2.DescribeImagesInput{Owners: t.Owners, Filters: filters, IncludeDeprecated: aws.Bool(true)})
+	var others []string // with the tags too, but of no use
+	pages := ec2.NewDescribeImagesPaginator(api, &ec2.DescribeImagesInput{
+		Owners: t.Owners, Filters: filters, IncludeDeprecated: aws.Bool(true), IncludeDisabled: aws.Bool(true),
+	})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
 			return types.Image{}, fmt.Errorf("look for AMIs by their tags (ec2:DescribeImages): %w", err)
 		}
-		images = append(images, page.Images...)
+		for _, i := range page.Images {
+			if err := Finished(i); err != nil {
+				others = append(others, err.Error())
+			} else {
+				images = append(images, i)
+			}
+		}
 	}
-	images = slices.DeleteFunc(images, func(i types.Image) bool { return Tags(i)[cloud.TagExpires] != "" })
 	switch {
+	case len(images) == 0 && len(others) > 0:
+		return types.Image{}, fmt.Errorf("no AMI with the tags %s can be handed on: %s", shownTags(t.Tags), strings.Join(others, "; "))
 	case len(images) == 0:
-		return types.Image{}, fmt.Errorf("no available AMI of %q has the tags %s; was it built and tagged in this region and account?", t.Owners, shownTags(t.Tags))
+		return types.Image{}, fmt.Errorf("no AMI of %s has the tags %s; was it built and tagged in this region and account?", t.of(), shownTags(t.Tags))
 	case len(images) > 1 && !t.MostRecent:
 		return types.Image{}, fmt.Errorf("%d AMIs have the tags %s: %s; narrow it with more tags or architecture, or set most_recent = true",
-			len(images), shownTags(t.Tags), strings.Join(ids(images), ", "))
+			len(images), shownTags(t.Tags), shownImages(images))
 	}
 	return youngest(images), nil
+}
+
+// of says whose images are looked at, and of which kind.
+func (t Tagged) of() string {
+	of := strings.Join(t.Owners, " or ")
+	if t.Architecture != "" {
+		of += " for " + t.Architecture
+	}
+	return of
+}
+
+// Finished gives an error for an image that is not available, or that a run has
+// not finished yet, or never will.
+func Finished(i types.Image) error {
+	tags := Tags(i)
+	switch {
+	case i.State != types.ImageStateAvailable:
+		return fmt.Errorf("AMI %s (%s) is %s, not available", aws.ToString(i.ImageId), aws.ToString(i.Name), i.State)
+	case tags[cloud.TagExpires] != "":
+		return fmt.Errorf("AMI %s (%s) is not finished: the build that makes it, run %s, has not ended, or was killed",
+			aws.ToString(i.ImageId), aws.ToString(i.Name), tags[cloud.TagRun])
+	}
+	return nil
 }
 
 // literal keeps the wildcards of EC2's filters from being any.
@@ -66,11 +99,12 @@ func shownTags(tags map[string]string) string {
 	return strings.Join(shown, ", ")
 }
 
-func ids(images []types.Image) []string {
-	var all []string
+// shownImages lists images, the youngest first.
+func shownImages(images []types.Image) string {
+	slices.SortFunc(images, func(a, b types.Image) int { return -younger(a, b) })
+	var shown []string
 	for _, i := range images {
-		all = append(all, aws.ToString(i.ImageId))
+		shown = append(shown, fmt.Sprintf("%s (%s, created %s)", aws.ToString(i.ImageId), aws.ToString(i.Name), aws.ToString(i.CreationDate)))
 	}
-	slices.Sort(all)
-	return all
+	return strings.Join(shown, ", ")
 }

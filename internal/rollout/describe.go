@@ -149,7 +149,7 @@ func (r Rollout) group(ctx context.Context) (types.AutoScalingGroup, error) {
 		return types.AutoScalingGroup{}, fmt.Errorf("describe the group: %w", err)
 	}
 	if len(out.AutoScalingGroups) == 0 {
-		return types.AutoScalingGroup{}, fmt.Errorf("there is no group of that name in region %s; correct auto_scaling_group or region, or create the group first", r.Region)
+		return types.AutoScalingGroup{}, fmt.Errorf("there is no group of that name in region %s; correct its name or the region, or create the group first", r.Region)
 	}
 	return out.AutoScalingGroups[0], nil
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
@@ -21,7 +22,7 @@ import (
 func (r Rollout) Current(ctx context.Context) (string, error) {
 	now, err := r.saved(ctx)
 	if err != nil {
-		return "", fmt.Errorf("find what auto_scaling_group %q runs: %w", r.Group, err)
+		return "", fmt.Errorf("find what group %q runs: %w", r.Group, err)
 	}
 	return imageOf(now), nil
 }
@@ -30,7 +31,8 @@ func (r Rollout) Current(ctx context.Context) (string, error) {
 // runs now, from the history of its launch template. A version that a rollout
 // made says which one it replaced; so a rollout that failed in between is no
 // part of the history. Behind a version that somebody else made comes the one
-// before it.
+// before it. Of a group with several launch templates it is the history of the
+// first.
 func (r Rollout) Previous(ctx context.Context) (string, error) {
 	now, err := r.saved(ctx)
 	if err == nil {
@@ -39,19 +41,22 @@ func (r Rollout) Previous(ctx context.Context) (string, error) {
 			if image, ok := previous(now, versions); ok {
 				return image, nil
 			}
-			err = fmt.Errorf("launch template %s has no version before %d with another image than %s; name the image by ami_id or commit",
-				aws.ToString(now.LaunchTemplateName), aws.ToInt64(now.VersionNumber), imageOf(now))
+			err = fmt.Errorf("behind version %d of launch template %s there is none with another image than %s; name the image by ami_id or commit",
+				aws.ToInt64(now.VersionNumber), aws.ToString(now.LaunchTemplateName), imageOf(now))
 		}
 	}
-	return "", fmt.Errorf("find what auto_scaling_group %q ran before: %w", r.Group, err)
+	return "", fmt.Errorf("find what group %q ran before: %w", r.Group, err)
 }
 
-// saved is the version that the group launches from. Where a mixed instances
-// policy has further templates, it is that of the first.
+// saved is the version that the group launches from, of the first template
+// where a mixed instances policy has several. All must have the same image.
 func (r Rollout) saved(ctx context.Context) (none ec2types.LaunchTemplateVersion, err error) {
 	group, err := r.group(ctx)
 	if err != nil {
 		return none, err
+	}
+	if group.LaunchConfigurationName != nil {
+		return none, fmt.Errorf("it has the launch configuration %q, which has no history; give it a launch template, or name the AMI by ami_id", *group.LaunchConfigurationName)
 	}
 	active, err := r.active(ctx)
 	if err != nil {
@@ -64,15 +69,39 @@ func (r Rollout) saved(ctx context.Context) (none ec2types.LaunchTemplateVersion
 	if len(of) == 0 {
 		return none, errors.New("it has no launch template, and so no history; give it one")
 	}
-	versions, err := r.templates(ctx, of[:1])
+	versions, err := r.templates(ctx, of)
 	if err != nil {
 		return none, err
 	}
-	now := versions[of[0]]
-	if id := imageOf(now); !strings.HasPrefix(id, "ami-") {
-		return none, fmt.Errorf("launch template %s has the image %q, which names no AMI by itself; look the AMI up by ssm_parameter", of[0], id)
+	if err := sameImage(of, versions, group.MixedInstancesPolicy); err != nil {
+		return none, err
 	}
-	return now, nil
+	return versions[of[0]], nil
+}
+
+// sameImage gives an error unless there is one image in all that a group
+// launches from.
+func sameImage(of []reference, versions map[reference]ec2types.LaunchTemplateVersion, mixed *types.MixedInstancesPolicy) error {
+	var images []string
+	for _, ref := range of {
+		id := imageOf(versions[ref])
+		if !strings.HasPrefix(id, "ami-") {
+			return fmt.Errorf("launch template %s has the image %q, which names no AMI by itself; look the AMI up by ssm_parameter", ref, id)
+		}
+		images = append(images, id)
+	}
+	if mixed != nil && mixed.LaunchTemplate != nil {
+		for _, override := range mixed.LaunchTemplate.Overrides {
+			if override.ImageId != nil {
+				images = append(images, *override.ImageId)
+			}
+		}
+	}
+	slices.Sort(images)
+	if images = slices.Compact(images); len(images) > 1 {
+		return fmt.Errorf("its mixed instances policy has %d images, %s; name the one that is meant by ami_id", len(images), strings.Join(images, ", "))
+	}
+	return nil
 }
 
 // history lists a template's versions by their numbers.
@@ -89,6 +118,20 @@ func (r Rollout) history(ctx context.Context, template string) (map[int64]ec2typ
 		}
 	}
 	return versions, nil
+}
+
+// Replaced is the number of the version that a rollout put its version in place
+// of: one that the group had then.
+func Replaced(v ec2types.LaunchTemplateVersion) (number int64, ok bool) {
+	if _, ours := MadeBy(v); !ours {
+		return 0, false
+	}
+	m := source.FindStringSubmatch(aws.ToString(v.VersionDescription))
+	if m == nil {
+		return 0, false
+	}
+	number, err := strconv.ParseInt(m[1], 10, 64)
+	return number, err == nil
 }
 
 // source is the number in the description of a version that a rollout made.
@@ -113,12 +156,8 @@ func previous(now ec2types.LaunchTemplateVersion, versions map[int64]ec2types.La
 // It is always a smaller number, so that going back comes to an end.
 func before(v ec2types.LaunchTemplateVersion, versions map[int64]ec2types.LaunchTemplateVersion) int64 {
 	number := aws.ToInt64(v.VersionNumber)
-	if _, ours := MadeBy(v); ours {
-		if m := source.FindStringSubmatch(aws.ToString(v.VersionDescription)); m != nil {
-			if from, err := strconv.ParseInt(m[1], 10, 64); err == nil && from < number {
-				return from
-			}
-		}
+	if from, ok := Replaced(v); ok && from < number {
+		return from
 	}
 	var older []int64
 	for n := range versions {

@@ -36,7 +36,7 @@ func TestPreflightSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 	}{
 		"no such group": {
 			func(f *fakeAWS, _ *Preferences) { f.group.AutoScalingGroupName = aws.String("other") },
-			[]string{"no group of that name in region eu-west-1", "correct auto_scaling_group or region"},
+			[]string{"no group of that name in region eu-west-1", "correct its name or the region"},
 		},
 		"a group that is being deleted": {
 			func(f *fakeAWS, _ *Preferences) { f.group.Status = aws.String("Delete in progress") },

@@ -137,20 +137,31 @@ func (p *PostProcessor) tag(ctx context.Context, ui packersdk.Ui, artifact packe
 	if err != nil {
 		return err
 	}
-	if p.commit.Dirty != nil && *p.commit.Dirty {
-		ui.Error(fmt.Sprintf("Warning: the work tree differs from commit %s, so that the image is not made from this commit alone", p.commit.ID))
-	}
-	installed, err := p.installed()
+	groups, err := p.groups(ui, artifact)
 	if err != nil {
 		return err
 	}
-	groups := []map[string]string{p.config.Tags, p.commit.Tags(p.config.Prefix), installed}
 	for _, region := range slices.Sorted(maps.Keys(amis)) {
 		if err := p.tagIn(ctx, ui, region, amis[region], groups); err != nil {
 			return fmt.Errorf("tag in region %s: %w", region, err)
 		}
 	}
 	return nil
+}
+
+// groups are the tags for an artifact, the least important last. An AMI that was
+// there before the build is not made from its commit, nor has it what this build
+// installs.
+func (p *PostProcessor) groups(ui packersdk.Ui, artifact packersdk.Artifact) ([]map[string]string, error) {
+	if found, _ := artifact.State(image.StateFound).(bool); found {
+		ui.Say("The AMI was there before this build: it keeps the tags of the commit that it is made from, and gets those of the option tags alone")
+		return []map[string]string{p.config.Tags}, nil
+	}
+	if p.commit.Dirty != nil && *p.commit.Dirty {
+		ui.Error(fmt.Sprintf("Warning: the work tree differs from commit %s, so that the image is not made from this commit alone", p.commit.ID))
+	}
+	installed, err := p.installed()
+	return []map[string]string{p.config.Tags, p.commit.Tags(p.config.Prefix), installed}, err
 }
 
 func (p *PostProcessor) tagIn(ctx context.Context, ui packersdk.Ui, region, ami string, groups []map[string]string) error {

@@ -10,7 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
+	"github.com/immutable-server/packer-plugin-immutable/internal/image"
 	"github.com/immutable-server/packer-plugin-immutable/internal/record"
+	"github.com/immutable-server/packer-plugin-immutable/internal/tags"
 )
 
 var _ packersdk.PostProcessor = (*PostProcessor)(nil)
@@ -148,5 +150,28 @@ func TestAnArtifactWithoutImagesIsRefused(t *testing.T) {
 	_, _, _, err := p.PostProcess(t.Context(), packersdk.TestUi(t), &packersdk.MockArtifact{BuilderIdValue: "null"})
 	if err == nil || !strings.Contains(err.Error(), "holds no AMI") {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestAnAMIThatWasThereBeforeKeepsTheTagsOfItsCommit(t *testing.T) {
+	t.Setenv("PACKER_RUN_UUID", "")
+	var p PostProcessor
+	if err := p.Configure(map[string]any{"path": aTree(t), "tags": map[string]string{"Stage": "tested"}}); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		artifact image.Artifact
+		commit   string
+	}{
+		"built": {image.Artifact{}, p.commit.ID},
+		"found": {image.Artifact{Found: true}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			groups, err := p.groups(packersdk.TestUi(t), &test.artifact)
+			put, _ := tags.Fit(nil, groups...)
+			if err != nil || put["Stage"] != "tested" || put["Source/CommitId"] != test.commit {
+				t.Errorf("puts %v (%v), want the commit %q", put, err, test.commit)
+			}
+		})
 	}
 }
