@@ -85,7 +85,8 @@ func TestFaults(t *testing.T) {
 		}
 		t.Logf("of %d builds %d succeeded and %d failed cleanly", succeeded+failed, succeeded, failed)
 	})
-	for _, seed := range sample(seeds, 3) {
+	t.Run("outage", func(t *testing.T) { p.outages(t) })
+	for _, seed := range sample(seeds, 2) {
 		t.Run("seed="+strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
 			sayHowToRepeat(t)
@@ -167,11 +168,10 @@ func (g group) stands(t *testing.T, former, baked string) {
 	g.checkDisk(t, ami, baked)
 }
 
-// TestOutages has one operation fail for good. The build fails, names it and what
+// outages have one operation fail for good. The build fails, names it and what
 // AWS says, cleans up, and leaves the group as it was.
-func TestOutages(t *testing.T) {
+func (p prepared) outages(t *testing.T) {
 	t.Parallel()
-	p := prepare(t, "outage")
 	hcl := templateFile(t, strings.ReplaceAll(noiseJob(tagging), `secret_key = "rehearsal"`, `secret_key = "rehearsal"
   max_retries = 1`))
 	operations := []string{"ec2:DescribeImages", "ec2:RegisterImage", "ec2:DeleteTags", "ec2:CreateTags"}
@@ -180,7 +180,7 @@ func TestOutages(t *testing.T) {
 			"ebs:StartSnapshot", "ebs:PutSnapshotBlock", "ebs:CompleteSnapshot")
 	}
 	for _, operation := range sample(operations, 1) {
-		t.Run(operation, func(t *testing.T) {
+		t.Run("of "+operation, func(t *testing.T) {
 			t.Parallel()
 			sayHowToRepeat(t)
 			h, g := p.open(t, true, "--fault", operation+",kind=error")

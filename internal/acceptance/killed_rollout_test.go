@@ -162,15 +162,23 @@ func (g group) runs(t *testing.T, ami string) {
 	}
 }
 
-// TestKilledAfterBake ends a build as a crash would while it tags its AMI or
-// rolls it out. What it leaves says whose it is, and the same build run again
-// rolls its own AMI out.
-func TestKilledAfterBake(t *testing.T) {
+// TestAfterBake ends builds while they tag their AMIs and roll them out.
+func TestAfterBake(t *testing.T) {
 	t.Parallel()
 	h := newTheatre(t)
-	g := h.newGroup(t, "killed", h.bake(t, []string{"build", "-var", "name=first", templateFile(t, bakeNoise)}), 10*time.Second)
+	first := h.bake(t, []string{"build", "-var", "name=first", templateFile(t, bakeNoise)})
+	t.Run("killed", func(t *testing.T) { h.killed(t, first) })
+	t.Run("killed and taken up", func(t *testing.T) { h.takenUp(t, first) })
+	t.Run("interrupted", func(t *testing.T) { h.interrupted(t, first) })
+}
+
+// killed ends a build as a crash would while it tags its AMI or rolls it out.
+// What it leaves says whose it is, and the same build run again rolls its own AMI
+// out.
+func (h *theatre) killed(t *testing.T, first string) {
+	g := h.newGroup(t, "killed", first, 10*time.Second)
 	args := []string{"build", "-var", "group=killed", templateFile(t, noiseJob(tagging))}
-	for _, at := range sample(h.rehearse(t, args, "AKIATAG", "AKIAROLLOUT"), 2) {
+	for _, at := range sample(h.rehearse(t, args, "AKIATAG", "AKIAROLLOUT"), 1) {
 		t.Run("after "+at.String(), func(t *testing.T) {
 			sayHowToRepeat(t)
 			before, versions := h.marks(t), g.versions(t)
@@ -196,23 +204,18 @@ func TestKilledAfterBake(t *testing.T) {
 	}
 }
 
-// TestKilledRolloutIsTakenUp ends the rollout of an AMI as a crash would. The same
-// build run again takes up what there is: no version is made twice, and the
-// refresh that goes on in AWS is joined.
-func TestKilledRolloutIsTakenUp(t *testing.T) {
-	t.Parallel()
-	h := newTheatre(t)
-	bake := func(name string) string {
-		return h.bake(t, []string{"build", "-var", "name=" + name, templateFile(t, bakeNoise)})
-	}
-	first, second := bake("first"), bake("second")
-	for i, test := range []struct {
+// takenUp ends the rollout of an AMI as a crash would. The same build run again
+// takes up what there is: no version is made twice, and the refresh that goes on
+// in AWS is joined.
+func (h *theatre) takenUp(t *testing.T, first string) {
+	second := h.bake(t, []string{"build", "-var", "name=second", templateFile(t, bakeNoise)})
+	for i, test := range sample([]struct {
 		at   point
 		says string
 	}{
 		{point{"ec2:CreateLaunchTemplateVersion", 1}, `is there from an earlier run`},
 		{point{"autoscaling:StartInstanceRefresh", 1}, `joining it`},
-	} {
+	}, 1) {
 		t.Run("after "+test.at.String(), func(t *testing.T) {
 			sayHowToRepeat(t)
 			// The refresh lasts until the second run.
@@ -238,14 +241,11 @@ build {
 	}
 }
 
-// TestInterruptedAfterBake presses Ctrl-C while a build tags its AMI or rolls it
-// out: the AMI goes, unless the group has begun to run it.
-func TestInterruptedAfterBake(t *testing.T) {
-	t.Parallel()
-	h := newTheatre(t)
-	first := h.bake(t, []string{"build", "-var", "name=first", templateFile(t, bakeNoise)})
+// interrupted presses Ctrl-C while a build tags its AMI or rolls it out: the AMI
+// goes, unless the group has begun to run it.
+func (h *theatre) interrupted(t *testing.T, first string) {
 	g := h.newGroup(t, "interrupted", first, time.Hour)
-	for _, test := range []struct {
+	for _, test := range sample([]struct {
 		at     point
 		before string
 	}{
@@ -253,7 +253,7 @@ func TestInterruptedAfterBake(t *testing.T) {
 		// An AMI whose first post-processor succeeds is kept by packer.
 		{point{"ec2:CreateLaunchTemplateVersion", 1}, ""},
 		{point{"autoscaling:StartInstanceRefresh", 1}, ""},
-	} {
+	}, 1) {
 		t.Run("after "+test.at.String(), func(t *testing.T) {
 			sayHowToRepeat(t)
 			before, versions := h.marks(t), g.versions(t)

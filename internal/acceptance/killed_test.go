@@ -311,7 +311,7 @@ func TestKilledAfterEachChange(t *testing.T) {
 	hcl := templateFile(t, bakeNoise)
 	args := func(name string) []string { return []string{"build", "-var", "name=" + name, hcl} }
 	warm := newTheatre(t)
-	for _, at := range sample(warm.rehearse(t, args("rehearsed")), 4) {
+	for _, at := range sample(warm.rehearse(t, args("rehearsed")), 2) {
 		t.Run("after "+at.String(), func(t *testing.T) {
 			sayHowToRepeat(t)
 			h := warm
@@ -348,7 +348,7 @@ func TestInterruptedAfterEachChange(t *testing.T) {
 	hcl := templateFile(t, bakeNoise)
 	args := func(name string) []string { return []string{"build", "-var", "name=" + name, hcl} }
 	warm := newTheatre(t)
-	for _, at := range sample(warm.rehearse(t, args("rehearsed")), 4) {
+	for _, at := range sample(warm.rehearse(t, args("rehearsed")), 2) {
 		t.Run("after "+at.String(), func(t *testing.T) {
 			sayHowToRepeat(t)
 			h := warm

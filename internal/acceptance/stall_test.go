@@ -26,7 +26,7 @@ func TestStalls(t *testing.T) {
 		"ebs:CompleteSnapshot,kind=stall,when=after,nth=1",
 		"ec2:RegisterImage,kind=stall,when=after,nth=1",
 		"ec2:DescribeSnapshots,kind=stall,when=midway,nth=1",
-	}, 3) {
+	}, 2) {
 		h := newTheatre(t, "--fault", rule)
 		builds.Go(func() {
 			kept := filepath.Join(h.Dir, "kept.raw")
