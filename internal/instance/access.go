@@ -60,20 +60,20 @@ func (b Bakery) SecurityGroup(ctx context.Context, vpc string, port int32, sourc
 	if err != nil {
 		return "", fmt.Errorf("make a temporary security group in %s (ec2:CreateSecurityGroup): %w", vpc, err)
 	}
-	id = *out.GroupId
-	b.Ladder.Add("delete security group "+id, func(ctx context.Context) error { return b.deleteGroup(ctx, id) })
+	group := *out.GroupId
+	b.Ladder.Add("delete security group "+group, func(ctx context.Context) error { return b.deleteGroup(ctx, group) })
 	var ranges []types.IpRange
 	for _, cidr := range sources {
 		ranges = append(ranges, types.IpRange{CidrIp: &cidr})
 	}
 	_, err = b.EC2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{
-		GroupId:       &id,
+		GroupId:       &group,
 		IpPermissions: []types.IpPermission{{IpProtocol: aws.String("tcp"), FromPort: &port, ToPort: &port, IpRanges: ranges}},
 	})
 	if err := unless(err, "InvalidPermission.Duplicate"); err != nil {
-		return "", fmt.Errorf("let %q at port %d of the temporary security group %s (ec2:AuthorizeSecurityGroupIngress): %w", sources, port, id, err)
+		return "", fmt.Errorf("let %q at port %d of the temporary security group %s (ec2:AuthorizeSecurityGroupIngress): %w", sources, port, group, err)
 	}
-	return id, nil
+	return group, nil
 }
 
 // lingering is how long a group may seem to be in use by an instance that was
