@@ -27,22 +27,24 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	builds := flag.Int("builds", 5, "how many builds to take the median of")
+	instances := flag.Int("instances", 3, "how many builds on an instance, of each builder, to take the median of")
+	only := flag.Bool("only-instances", false, "measure nothing but the builds on an instance")
 	bare := flag.Bool("bare", false, "serve the bare handler that the sandbox is compared with, until the input ends")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := do(ctx, *bare, *builds); err != nil {
+	if err := do(ctx, *bare, *only, *builds, *instances); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		return 1
 	}
 	return 0
 }
 
-func do(ctx context.Context, bare bool, builds int) error {
+func do(ctx context.Context, bare, only bool, builds, instances int) error {
 	if bare {
 		return serveBare(ctx)
 	}
-	return bench(ctx, builds)
+	return bench(ctx, only, builds, instances)
 }
 
 // figure is one measured quantity; samples come one a build, or one a turn.
@@ -74,7 +76,7 @@ func median[T cmp.Ordered](samples []T) T {
 	return samples[len(samples)/2]
 }
 
-func bench(ctx context.Context, builds int) (err error) {
+func bench(ctx context.Context, only bool, builds, instances int) (err error) {
 	baseDisk, err := basedisk.Build(ctx)
 	if err != nil {
 		return err
@@ -98,13 +100,28 @@ func bench(ctx context.Context, builds int) (err error) {
 	if output, err := exec.CommandContext(ctx, "example/hello/build", "1.0.0").CombinedOutput(); err != nil {
 		return fmt.Errorf("build hello: %w\n%s", err, output)
 	}
+	var all figures
+	if !only {
+		err := errors.Join(directFigures(ctx, baseDisk, stage, builds, &all), blockFigures(ctx, dir, stage, &all), crowdedFigures(ctx, dir, stage, &all))
+		if err != nil {
+			return err
+		}
+	}
+	if err := instanceFigures(ctx, dir, baseDisk, stage, instances, &all); err != nil {
+		return err
+	}
+	all.print()
+	return nil
+}
+
+// directFigures measures immutable-direct on the stage.
+func directFigures(ctx context.Context, baseDisk string, stage *rehearsal.Stage, builds int, all *figures) (err error) {
 	box, err := stage.Start(ctx, "--base-disk", baseDisk, "--profile", "instant", "--call-log", callLog(stage))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, box.Stop()) }()
 
-	var all figures
 	for i := range builds + 1 {
 		build, err := measure(ctx, stage, box, i)
 		if err != nil {
@@ -115,7 +132,7 @@ func bench(ctx context.Context, builds int) (err error) {
 			all.add("first_build", "s", build.seconds)
 			continue
 		}
-		build.report(&all)
+		build.report(all)
 		bare, err := bareUpload(ctx, box, build)
 		if err != nil {
 			return err
@@ -126,13 +143,6 @@ func bench(ctx context.Context, builds int) (err error) {
 			return err
 		}
 	}
-	if err := blockFigures(ctx, dir, stage, &all); err != nil {
-		return err
-	}
-	if err := crowdedFigures(ctx, dir, stage, &all); err != nil {
-		return err
-	}
-	all.print()
 	return nil
 }
 
