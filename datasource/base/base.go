@@ -47,6 +47,9 @@ type Config struct {
 	// How old the base may be, such as `"720h"` for 30 days; the build fails
 	// where it is older. Default: any age.
 	MaxAge time.Duration `mapstructure:"max_age" required:"false"`
+
+	parameter string // the SSM parameter that holds the base's ID
+	option    string // and by which option it is chosen, for errors
 }
 
 // DatasourceOutput is what the data source gives. What is not known is empty.
@@ -78,6 +81,7 @@ type DatasourceOutput struct {
 // Datasource is the immutable-base data source.
 type Datasource struct {
 	config Config
+	now    func() time.Time // time.Now if it is nil
 }
 
 // ConfigSpec is the shape of Config in HCL.
@@ -110,6 +114,7 @@ func (d *Datasource) Configure(raws ...any) error {
 
 func (c *Config) prepareSource() []error {
 	if c.SourceSsmParameter != "" {
+		c.option, c.parameter = "source_ssm_parameter", c.SourceSsmParameter
 		if c.Distribution+c.Variant+c.Kernel+c.Architecture != "" {
 			return []error{fmt.Errorf("source_ssm_parameter is given together with distribution, variant, kernel or architecture, which choose an Amazon Linux; keep the one or the others")}
 		}
@@ -123,7 +128,7 @@ func (c *Config) prepareSource() []error {
 		}
 	}
 	errs := l.Prepare()
-	c.SourceSsmParameter = l.Parameter()
+	c.option, c.parameter = "the public SSM parameter", l.Parameter()
 	return errs
 }
 
@@ -142,11 +147,18 @@ func (d *Datasource) find(ctx context.Context) (DatasourceOutput, error) {
 	if err != nil {
 		return DatasourceOutput{}, err
 	}
-	found, err := image.ByParameter(ctx, ec2.NewFromConfig(cfg), ssm.NewFromConfig(cfg), "source_ssm_parameter", c.SourceSsmParameter)
+	found, err := image.ByParameter(ctx, ec2.NewFromConfig(cfg), ssm.NewFromConfig(cfg), c.option, c.parameter)
+	if err == nil {
+		err = image.Finished(found)
+	}
 	if err != nil {
 		return DatasourceOutput{}, err
 	}
-	if err := stale(found, c.MaxAge, time.Now()); err != nil {
+	now := time.Now
+	if d.now != nil {
+		now = d.now
+	}
+	if err := stale(found, c.MaxAge, now()); err != nil {
 		return DatasourceOutput{}, err
 	}
 	return describe(found, cfg.Region), nil

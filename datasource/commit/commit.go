@@ -20,7 +20,6 @@ import (
 	"github.com/zclconf/go-cty/cty"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/commit"
-	"github.com/immutable-server/packer-plugin-immutable/internal/tags"
 )
 
 // Config of the immutable-commit data source.
@@ -81,7 +80,7 @@ func (d *Datasource) Configure(raws ...any) error {
 	if d.config.Prefix == "" {
 		d.config.Prefix = commit.TagPrefix
 	}
-	if errs := tags.Check("prefix", map[string]string{d.config.Prefix: ""}); len(errs) > 0 {
+	if errs := commit.CheckPrefix(d.config.Prefix); len(errs) > 0 {
 		return &packersdk.MultiError{Errors: errs}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -38,6 +39,12 @@ func (c Commit) Tags(prefix string) map[string]string {
 		}
 	}
 	return known
+}
+
+// CheckPrefix says what is wrong with what stands before Keys.
+func CheckPrefix(prefix string) []error {
+	longest := slices.MaxFunc(Keys, func(a, b string) int { return len(a) - len(b) })
+	return tags.Check("prefix", map[string]string{prefix + longest: ""})
 }
 
 func date(t time.Time) string {

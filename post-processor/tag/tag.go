@@ -85,19 +85,11 @@ func (p *PostProcessor) Configure(raws ...any) error {
 	}
 	var errs []error
 	errs = append(errs, c.CheckAccess()...)
-	errs = append(errs, c.checkPrefix()...)
+	errs = append(errs, commit.CheckPrefix(c.Prefix)...)
 	errs = append(errs, tags.Check("tags", c.Tags)...)
 	errs = append(errs, p.readCommit()...)
 	if len(errs) > 0 {
 		return &packersdk.MultiError{Errors: errs}
-	}
-	return nil
-}
-
-func (c *Config) checkPrefix() []error {
-	longest := slices.MaxFunc(commit.Keys, func(a, b string) int { return len(a) - len(b) })
-	for _, err := range tags.Check("prefix", map[string]string{c.Prefix + longest: ""}) {
-		return []error{err}
 	}
 	return nil
 }
