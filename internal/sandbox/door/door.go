@@ -74,7 +74,7 @@ type Config struct {
 	Log      *calls.Log             // may be nil
 	Faults   *fault.Faults          // may be nil
 	Rates    *quota.Rates           // may be nil
-	Called   func(operation string) // told of calls that succeed, before they are answered; may be nil
+	Called   func(operation string) // told of calls that are carried out, before they are answered; may be nil
 	Guard    api.Guard              // decides what callers may do; may be nil
 	Services []*api.Service
 }
@@ -85,9 +85,7 @@ func New(config Config) *Door {
 	for _, s := range config.Services {
 		d.services[s.Scope] = s
 	}
-	d.serve = func(ctx context.Context, v *visit) (*wire.Response, error) {
-		return v.service.Do(ctx, v.Call, v.request)
-	}
+	d.serve = d.carryOut
 	steps := d.chain()
 	for i := len(steps) - 1; i >= 0; i-- {
 		d.serve = steps[i](d.serve)
@@ -104,9 +102,6 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		response = protocol.EncodeError(v.RequestID, err)
 		drain(r)
-	}
-	if err == nil && d.called != nil {
-		d.called(v.Service + ":" + v.Operation)
 	}
 	// The log first: who has got the answer finds the call in the log.
 	d.log.Add(v.Call, r, response.Status, err, time.Since(begin))
@@ -160,6 +155,16 @@ func guess(r *http.Request) wire.Protocol {
 		return wire.Query("")
 	}
 	return wire.RESTJSON(nil)
+}
+
+// carryOut has the service do what is asked for. Whoever listens is told when it
+// has been done, also where the answer is lost afterwards.
+func (d *Door) carryOut(ctx context.Context, v *visit) (*wire.Response, error) {
+	response, err := v.service.Do(ctx, v.Call, v.request)
+	if err == nil && d.called != nil {
+		d.called(v.Service + ":" + v.Operation)
+	}
+	return response, err
 }
 
 // limit refuses calls that come too often.

@@ -239,3 +239,32 @@ func TestAStalledRequestKeepsItsBody(t *testing.T) {
 		t.Errorf("%v, %d bytes arrived, want 4", err, received)
 	}
 }
+
+// TestWhatIsCarriedOutIsToldOf needs no more than that it is: not that the client
+// hears of it.
+func TestWhatIsCarriedOutIsToldOf(t *testing.T) {
+	for rule, want := range map[string]int32{
+		"ec2:Nothing,kind=error":   1,
+		"*,kind=reset":             0,
+		"*,kind=throttle":          0,
+		"*,kind=reset,when=after":  1,
+		"*,kind=error,when=after":  1,
+		"*,kind=reset,when=midway": 1,
+	} {
+		t.Run(rule, func(t *testing.T) {
+			parsed, err := fault.Parse(rule)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var told atomic.Int32
+			server := doortest.ServerOf(t, door.Config{
+				Books: doortest.Books(t), Clock: doortest.Clock(t), Faults: fault.New(1, parsed),
+				Called: func(string) { told.Add(1) }, Services: []*api.Service{describeRegions().api("DescribeRegions")},
+			})
+			_, _ = ec2.NewFromConfig(doortest.Config(server)).DescribeRegions(t.Context(), nil) // what the client hears is tested above
+			if told.Load() != want {
+				t.Errorf("told %d times, want %d", told.Load(), want)
+			}
+		})
+	}
+}

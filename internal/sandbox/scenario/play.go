@@ -36,7 +36,7 @@ type Play struct {
 
 	mu      sync.Mutex
 	waiting []*Step        // for calls
-	calls   map[string]int // that succeeded, by operation
+	calls   map[string]int // that were carried out, by operation
 }
 
 // Begin plays a scenario from now on. Steps without a region happen in the
@@ -53,7 +53,7 @@ func (s *Scenario) Begin(stage Stage, clock *clock.Clock, region string, report 
 	return p
 }
 
-// Called counts a call that has succeeded, before it is answered. Steps that are
+// Called counts a call that was carried out, before it is answered. Steps that are
 // due at once have happened when it returns.
 func (p *Play) Called(operation string) {
 	if p == nil {
