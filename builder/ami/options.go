@@ -63,6 +63,12 @@ type Options struct {
 	ImdsSupport string `mapstructure:"imds_support" required:"false"`
 	// `legacy-bios`, `uefi` or `uefi-preferred`. Default: that of the base.
 	BootMode string `mapstructure:"boot_mode" required:"false"`
+	// What the AMI is made of, such as `filesha256("hello.rpm")`: if an
+	// available AMI of this account was built with this key, on the base that
+	// is found now, for the same architecture, it is the build's artifact, and
+	// nothing is baked. See [Using an AMI again](#using-an-ami-again). Default:
+	// the AMI is always baked.
+	ReuseKey string `mapstructure:"reuse_key" required:"false"`
 	// When the AMI is to be deprecated, as `2026-12-31T00:00:00Z`; at most 10
 	// years from now.
 	DeprecateAt string `mapstructure:"deprecate_at" required:"false"`
@@ -100,6 +106,7 @@ func (o *Options) Prepare(source Source) []error {
 	errs = append(errs, o.prepareEncryption(source)...)
 	errs = append(errs, o.prepareSharing()...)
 	errs = append(errs, o.prepareVolume()...)
+	errs = append(errs, o.prepareReuse(source)...)
 	return append(errs, o.prepareTemplates()...)
 }
 
@@ -241,8 +248,9 @@ func (o *Options) prepareTemplates() []error {
 		return []error{err}
 	}
 	errs := append(tags.Check("tags", texts.Tags), tags.Check("snapshot_tags", texts.SnapshotTags)...)
-	if own := len(cloud.Run{}.Tags()); len(texts.SnapshotTags)+own > tags.Max {
-		errs = append(errs, fmt.Errorf("tags and snapshot_tags are %d together; EC2 allows %d, of which this builder needs %d", len(texts.SnapshotTags), tags.Max, own))
+	own := len(cloud.Run{}.Tags()) + len(o.reuseTags(""))
+	if n := len(texts.SnapshotTags); n+own > tags.Max {
+		errs = append(errs, fmt.Errorf("tags and snapshot_tags are %d together; EC2 allows %d, of which this builder needs %d", n, tags.Max, own))
 	}
 	return errs
 }

@@ -67,6 +67,7 @@ func (o *Options) Render(data Data) (Texts, error) {
 	}
 	snapshotTags := maps.Clone(amiTags)
 	maps.Copy(snapshotTags, own)
+	maps.Copy(amiTags, o.reuseTags(data.SourceAMI))
 	return Texts{description, amiTags, snapshotTags}, nil
 }
 

@@ -25,6 +25,11 @@ const StateStats = "immutable.stats"
 
 // Run bakes.
 func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook) (packersdk.Artifact, error) {
+	if b.config.ReuseKey != "" && !b.config.PackerForce {
+		if reused, err := b.reuse(ctx, ui); err != nil || reused != nil {
+			return reused, err
+		}
+	}
 	state := new(multistep.BasicStateBag)
 	state.Put("ui", ui)
 	state.Put("hook", hook)
@@ -57,4 +62,17 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 			return image.Delete(ctx, build.ec2, ami)
 		},
 	}, nil
+}
+
+// reuse gives the AMI of an earlier build that is the same; nil if there is none.
+func (b *Builder) reuse(ctx context.Context, ui packersdk.Ui) (packersdk.Artifact, error) {
+	cfg, err := b.config.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	reused, err := b.config.Reused(ctx, ui, cfg, b.config.Source, b.config.Architecture)
+	if err != nil || reused == nil {
+		return nil, err
+	}
+	return reused, nil
 }

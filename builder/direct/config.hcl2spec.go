@@ -41,6 +41,7 @@ type FlatConfig struct {
 	ForceDeleteSnapshot  *bool                 `mapstructure:"force_delete_snapshot" required:"false" cty:"force_delete_snapshot" hcl:"force_delete_snapshot"`
 	ImdsSupport          *string               `mapstructure:"imds_support" required:"false" cty:"imds_support" hcl:"imds_support"`
 	BootMode             *string               `mapstructure:"boot_mode" required:"false" cty:"boot_mode" hcl:"boot_mode"`
+	ReuseKey             *string               `mapstructure:"reuse_key" required:"false" cty:"reuse_key" hcl:"reuse_key"`
 	DeprecateAt          *string               `mapstructure:"deprecate_at" required:"false" cty:"deprecate_at" hcl:"deprecate_at"`
 	VolumeSize           *int64                `mapstructure:"volume_size" required:"false" cty:"volume_size" hcl:"volume_size"`
 	VolumeType           *string               `mapstructure:"volume_type" required:"false" cty:"volume_type" hcl:"volume_type"`
@@ -97,6 +98,7 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"force_delete_snapshot":      &hcldec.AttrSpec{Name: "force_delete_snapshot", Type: cty.Bool, Required: false},
 		"imds_support":               &hcldec.AttrSpec{Name: "imds_support", Type: cty.String, Required: false},
 		"boot_mode":                  &hcldec.AttrSpec{Name: "boot_mode", Type: cty.String, Required: false},
+		"reuse_key":                  &hcldec.AttrSpec{Name: "reuse_key", Type: cty.String, Required: false},
 		"deprecate_at":               &hcldec.AttrSpec{Name: "deprecate_at", Type: cty.String, Required: false},
 		"volume_size":                &hcldec.AttrSpec{Name: "volume_size", Type: cty.Number, Required: false},
 		"volume_type":                &hcldec.AttrSpec{Name: "volume_type", Type: cty.String, Required: false},

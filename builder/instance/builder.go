@@ -54,6 +54,11 @@ type build struct {
 
 // Run bakes.
 func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook) (packersdk.Artifact, error) {
+	if b.config.ReuseKey != "" && !b.config.PackerForce {
+		if reused, err := b.reuse(ctx, ui); err != nil || reused != nil {
+			return reused, err
+		}
+	}
 	state := new(multistep.BasicStateBag)
 	state.Put("ui", ui)
 	state.Put("hook", hook)
@@ -92,4 +97,17 @@ func (b *build) result(state multistep.StateBag) error {
 		return b.err
 	}
 	return base.Result(state)
+}
+
+// reuse gives the AMI of an earlier build that is the same; nil if there is none.
+func (b *Builder) reuse(ctx context.Context, ui packersdk.Ui) (packersdk.Artifact, error) {
+	cfg, err := b.config.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	reused, err := b.config.Reused(ctx, ui, cfg, b.config.Source, b.config.Architecture)
+	if err != nil || reused == nil {
+		return nil, err
+	}
+	return reused, nil
 }

@@ -68,11 +68,11 @@ func (f Filter) Find(ctx context.Context, api Describer) (types.Image, error) {
 		return types.Image{}, fmt.Errorf("source_ami_filter: %d AMIs match %v, such as %s and %s; narrow the filters, or set most_recent = true",
 			len(images), f.Filters, aws.ToString(images[0].ImageId), aws.ToString(images[1].ImageId))
 	}
-	return youngest(images), nil
+	return Youngest(images), nil
 }
 
-// youngest is the image that was created last.
-func youngest(images []types.Image) types.Image { return slices.MaxFunc(images, younger) }
+// Youngest is the image that was created last.
+func Youngest(images []types.Image) types.Image { return slices.MaxFunc(images, younger) }
 
 // younger compares images by when they were created, and by their ids where that
 // is the same moment. Creation dates are ISO 8601 in UTC, so that they compare

@@ -26,29 +26,17 @@ type Tagged struct {
 // Find finds the one available image that has all of the tags. What a run has
 // not finished yet, or never will, is none.
 func (t Tagged) Find(ctx context.Context, api Describer) (types.Image, error) {
-	var filters []types.Filter
-	for _, key := range slices.Sorted(maps.Keys(t.Tags)) {
-		filters = append(filters, types.Filter{Name: aws.String("tag:" + key), Values: []string{literal(t.Tags[key])}})
-	}
-	if t.Architecture != "" {
-		filters = append(filters, types.Filter{Name: aws.String("architecture"), Values: []string{t.Architecture}})
+	all, err := t.All(ctx, api)
+	if err != nil {
+		return types.Image{}, err
 	}
 	var images []types.Image
 	var others []string // with the tags too, but of no use
-	pages := ec2.NewDescribeImagesPaginator(api, &ec2.DescribeImagesInput{
-		Owners: t.Owners, Filters: filters, IncludeDeprecated: aws.Bool(true), IncludeDisabled: aws.Bool(true),
-	})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return types.Image{}, fmt.Errorf("look for AMIs by their tags (ec2:DescribeImages): %w", err)
-		}
-		for _, i := range page.Images {
-			if err := Finished(i); err != nil {
-				others = append(others, err.Error())
-			} else {
-				images = append(images, i)
-			}
+	for _, i := range all {
+		if err := Finished(i); err != nil {
+			others = append(others, err.Error())
+		} else {
+			images = append(images, i)
 		}
 	}
 	switch {
@@ -60,7 +48,29 @@ func (t Tagged) Find(ctx context.Context, api Describer) (types.Image, error) {
 		return types.Image{}, fmt.Errorf("%d AMIs have the tags %s: %s; narrow it with more tags or architecture, or set most_recent = true",
 			len(images), shownTags(t.Tags), shownImages(images))
 	}
-	return youngest(images), nil
+	return Youngest(images), nil
+}
+
+// All finds all images that have all of the tags, whatever state they are in.
+func (t Tagged) All(ctx context.Context, api Describer) (images []types.Image, err error) {
+	var filters []types.Filter
+	for _, key := range slices.Sorted(maps.Keys(t.Tags)) {
+		filters = append(filters, types.Filter{Name: aws.String("tag:" + key), Values: []string{literal(t.Tags[key])}})
+	}
+	if t.Architecture != "" {
+		filters = append(filters, types.Filter{Name: aws.String("architecture"), Values: []string{t.Architecture}})
+	}
+	pages := ec2.NewDescribeImagesPaginator(api, &ec2.DescribeImagesInput{
+		Owners: t.Owners, Filters: filters, IncludeDeprecated: aws.Bool(true), IncludeDisabled: aws.Bool(true),
+	})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("look for AMIs by their tags (ec2:DescribeImages): %w", err)
+		}
+		images = append(images, page.Images...)
+	}
+	return images, nil
 }
 
 // of says whose images are looked at, and of which kind.
