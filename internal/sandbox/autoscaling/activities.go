@@ -44,6 +44,7 @@ func (s *Service) describeScalingActivities(_ context.Context, c *api.Call, in *
 	type found struct {
 		*group.Activity
 		group *group.Group
+		n     int
 	}
 	groups := slices.Collect(maps.Values(r.Groups))
 	if name := in.AutoScalingGroupName; name != "" {
@@ -55,18 +56,18 @@ func (s *Service) describeScalingActivities(_ context.Context, c *api.Call, in *
 	}
 	var all []found
 	for _, g := range groups {
-		for _, a := range slices.Backward(g.Activities) {
+		for n, a := range slices.Backward(g.Activities) {
 			if len(in.ActivityIds) == 0 || slices.Contains(in.ActivityIds, a.ID) {
-				all = append(all, found{a, g})
+				all = append(all, found{a, g, n})
 			}
 		}
 	}
 	if len(groups) > 1 {
-		slices.SortStableFunc(all, func(a, b found) int {
-			return cmp.Or(b.Start.Compare(a.Start), cmp.Compare(a.group.Name, b.group.Name))
+		slices.SortFunc(all, func(a, b found) int {
+			return cmp.Or(b.Start.Compare(a.Start), b.n-a.n, cmp.Compare(a.group.Name, b.group.Name))
 		})
 	}
-	all, token, err := cut(all, in.paging, 100, 100, func(f found) string { return f.ID })
+	all, token, err := cut(all, in.paging, 100, 100, func(f found) string { return latestFirst(f.Start, f.n) + " " + f.group.Name })
 	if err != nil {
 		return nil, err
 	}

@@ -353,18 +353,14 @@ type autoScalingGroup struct {
 }
 
 func (s *Service) describeAutoScalingGroups(_ context.Context, c *api.Call, in *describeAutoScalingGroupsInput) (*describeAutoScalingGroupsOutput, error) {
+	if err := checkFilters(in.Filters, "tag-key", "tag-value", "tag:<key>"); err != nil {
+		return nil, err
+	}
 	r := s.in(c.Region)
 	var found []*group.Group
 	for _, name := range slices.Sorted(maps.Keys(r.Groups)) {
 		g := r.Groups[name]
-		if len(in.AutoScalingGroupNames) > 0 && !slices.Contains(in.AutoScalingGroupNames, name) {
-			continue
-		}
-		passes, err := tagged(g, in.Filters)
-		if err != nil {
-			return nil, err
-		}
-		if passes {
+		if (len(in.AutoScalingGroupNames) == 0 || slices.Contains(in.AutoScalingGroupNames, name)) && tagged(g, in.Filters) {
 			found = append(found, g)
 		}
 	}

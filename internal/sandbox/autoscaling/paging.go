@@ -1,9 +1,11 @@
 package autoscaling
 
 import (
-	"encoding/base64"
-	"slices"
+	"fmt"
+	"math"
+	"time"
 
+	pages "github.com/immutable-server/packer-plugin-immutable/internal/sandbox/paging"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
 )
 
@@ -13,26 +15,24 @@ type paging struct {
 	NextToken  string
 }
 
-// cut gives one page of items and the token of the next. A token names the last
-// item that was given, so that new ones do not shift the others.
-func cut[T any](items []T, asked paging, usual, most int, key func(T) string) ([]T, string, error) {
+// cut gives one page of items, which are in the order of their places, and the
+// token of the next.
+func cut[T any](items []T, asked paging, usual, most int, place func(T) string) ([]T, string, error) {
 	size := usual
 	if asked.MaxRecords != nil {
 		if size = *asked.MaxRecords; size < 1 || size > most {
 			return nil, "", invalid("MaxRecords is %d, but must be between 1 and %d", size, most)
 		}
 	}
-	if asked.NextToken != "" {
-		last, err := base64.RawURLEncoding.DecodeString(asked.NextToken)
-		i := slices.IndexFunc(items, func(t T) bool { return key(t) == string(last) })
-		if err != nil || i < 0 {
-			return nil, "", wire.Errorf("InvalidNextToken", "The token '%s' is invalid.", asked.NextToken)
-		}
-		items = items[i+1:]
+	page, next, ok := pages.Cut(items, asked.NextToken, size, place)
+	if !ok {
+		return nil, "", wire.Errorf("InvalidNextToken", "The token '%s' is invalid.", asked.NextToken)
 	}
-	if len(items) <= size {
-		return items, "", nil
-	}
-	items = items[:size]
-	return items, base64.RawURLEncoding.EncodeToString([]byte(key(items[size-1]))), nil
+	return page, next, nil
+}
+
+// latestFirst is the place of the nth of what began at some time, in a list in
+// which the latest comes first.
+func latestFirst(began time.Time, n int) string {
+	return fmt.Sprintf("%019d %09d", math.MaxInt64-began.UnixNano(), math.MaxInt32-n)
 }

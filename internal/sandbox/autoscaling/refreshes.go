@@ -295,19 +295,23 @@ func (s *Service) describeInstanceRefreshes(_ context.Context, c *api.Call, in *
 	if err != nil {
 		return nil, err
 	}
-	var all []*group.Refresh
-	for _, refresh := range slices.Backward(g.Refreshes) {
+	type nth struct {
+		*group.Refresh
+		n int
+	}
+	var all []nth
+	for n, refresh := range slices.Backward(g.Refreshes) {
 		if len(in.InstanceRefreshIds) == 0 || slices.Contains(in.InstanceRefreshIds, refresh.ID) {
-			all = append(all, refresh)
+			all = append(all, nth{refresh, n})
 		}
 	}
-	all, token, err := cut(all, in.paging, 50, 100, func(r *group.Refresh) string { return r.ID })
+	all, token, err := cut(all, in.paging, 50, 100, func(r nth) string { return latestFirst(r.Start, r.n) })
 	if err != nil {
 		return nil, err
 	}
 	out := &describeInstanceRefreshesOutput{NextToken: token}
 	for _, refresh := range all {
-		out.InstanceRefreshes = append(out.InstanceRefreshes, describeRefresh(g, refresh))
+		out.InstanceRefreshes = append(out.InstanceRefreshes, describeRefresh(g, refresh.Refresh))
 	}
 	return out, nil
 }

@@ -178,6 +178,30 @@ func TestRulesOfTheRefreshAPI(t *testing.T) {
 			_, err = s.DescribeInstanceRefreshes(t.Context(), &as.DescribeInstanceRefreshesInput{AutoScalingGroupName: by, NextToken: new("?")})
 			says(t, "a token that is none", err, "InvalidNextToken", "")
 		},
+		"pages go on where instances have gone meanwhile": func(t *testing.T, s *scaling) {
+			s.group(t, 3)
+			page := func(token *string) *as.DescribeAutoScalingInstancesOutput {
+				return must(s.DescribeAutoScalingInstances(t.Context(), &as.DescribeAutoScalingInstancesInput{MaxRecords: new(int32(1)), NextToken: token}))(t)
+			}
+			first := page(nil)
+			second := page(first.NextToken)
+			must(s.TerminateInstanceInAutoScalingGroup(t.Context(), &as.TerminateInstanceInAutoScalingGroupInput{
+				InstanceId: first.AutoScalingInstances[0].InstanceId, ShouldDecrementDesiredCapacity: new(true)}))(t)
+			time.Sleep(time.Hour)
+			if n := len(s.describe(t).Instances); n != 2 {
+				t.Fatalf("%d instances, want the terminated one gone", n)
+			}
+			if again := page(first.NextToken); *again.AutoScalingInstances[0].InstanceId != *second.AutoScalingInstances[0].InstanceId {
+				t.Errorf("the second page is of %s now, want %s", *again.AutoScalingInstances[0].InstanceId, *second.AutoScalingInstances[0].InstanceId)
+			}
+		},
+		"filters that there are not are refused, also by an account that has no group": func(t *testing.T, s *scaling) {
+			wrong := []types.Filter{{Name: new("colour"), Values: []string{"blue"}}}
+			_, err := s.DescribeAutoScalingGroups(t.Context(), &as.DescribeAutoScalingGroupsInput{Filters: wrong})
+			says(t, "groups", err, "ValidationError", "tag-key tag-value tag:<key>")
+			_, err = s.DescribeTags(t.Context(), &as.DescribeTagsInput{Filters: wrong})
+			says(t, "tags", err, "ValidationError", "auto-scaling-group key value")
+		},
 		"a suspended refresh does not go on": func(t *testing.T, s *scaling) {
 			s.group(t, 2)
 			must(s.SuspendProcesses(t.Context(), &as.SuspendProcessesInput{AutoScalingGroupName: by, ScalingProcesses: []string{"InstanceRefresh"}}))(t)

@@ -107,14 +107,13 @@ type describeTagsOutput struct {
 }
 
 func (s *Service) describeTags(_ context.Context, c *api.Call, in *describeTagsInput) (*describeTagsOutput, error) {
+	if err := checkFilters(in.Filters, "auto-scaling-group", "key", "value", "propagate-at-launch"); err != nil {
+		return nil, err
+	}
 	var all []tagDescription
 	for _, g := range s.in(c.Region).Groups {
 		for _, t := range describeTagsOf(g) {
-			passes, err := tagPasses(t, in.Filters)
-			if err != nil {
-				return nil, err
-			}
-			if passes {
+			if tagPasses(t, in.Filters) {
 				all = append(all, t)
 			}
 		}
@@ -128,7 +127,22 @@ func (s *Service) describeTags(_ context.Context, c *api.Call, in *describeTagsI
 	return &describeTagsOutput{all, token}, nil
 }
 
-func tagPasses(t tagDescription, filters []filter) (bool, error) {
+// checkFilters refuses filters that an operation does not have. It has tag:<key>
+// for any key.
+func checkFilters(filters []filter, allowed ...string) error {
+	for _, f := range filters {
+		name := f.Name
+		if strings.HasPrefix(name, "tag:") {
+			name = "tag:<key>"
+		}
+		if !slices.Contains(allowed, name) {
+			return invalid("Filter type %s is not correct. Allowed Filter types are: %s", f.Name, strings.Join(allowed, " "))
+		}
+	}
+	return nil
+}
+
+func tagPasses(t tagDescription, filters []filter) bool {
 	passes := true
 	for _, f := range filters {
 		var value string
@@ -141,22 +155,17 @@ func tagPasses(t tagDescription, filters []filter) (bool, error) {
 			value = *t.Value
 		case "propagate-at-launch":
 			value = map[bool]string{true: "true", false: "false"}[t.PropagateAtLaunch]
-		default:
-			return false, invalid("Filter type %s is not correct. Allowed Filter types are: auto-scaling-group key value propagate-at-launch", f.Name)
 		}
 		passes = passes && slices.Contains(f.Values, value)
 	}
-	return passes, nil
+	return passes
 }
 
 // tagged is whether a group passes the filters of DescribeAutoScalingGroups.
-func tagged(g *group.Group, filters []filter) (bool, error) {
+func tagged(g *group.Group, filters []filter) bool {
 	passes := true
 	for _, f := range filters {
 		key, byTag := strings.CutPrefix(f.Name, "tag:")
-		if !byTag && f.Name != "tag-key" && f.Name != "tag-value" {
-			return false, invalid("Filter type %s is not correct. Allowed Filter types are: tag-key tag-value tag:<key>", f.Name)
-		}
 		passes = passes && slices.ContainsFunc(g.Tags, func(t group.Tag) bool {
 			switch {
 			case byTag:
@@ -167,7 +176,7 @@ func tagged(g *group.Group, filters []filter) (bool, error) {
 			return slices.Contains(f.Values, t.Value)
 		})
 	}
-	return passes, nil
+	return passes
 }
 
 func describeTagsOf(g *group.Group) []tagDescription {

@@ -3,6 +3,7 @@ package autoscaling
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
@@ -182,5 +183,8 @@ func (s *Service) attached(c *api.Call, name string, asked paging, most int) ([]
 	for _, tg := range g.TargetGroups {
 		states = append(states, targetGroupState{tg.ARN, g.AttachmentState(r.world, tg)})
 	}
+	slices.SortFunc(states, func(a, b targetGroupState) int {
+		return strings.Compare(a.LoadBalancerTargetGroupARN, b.LoadBalancerTargetGroupARN)
+	})
 	return cut(states, asked, most, most, func(t targetGroupState) string { return t.LoadBalancerTargetGroupARN })
 }

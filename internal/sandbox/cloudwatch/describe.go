@@ -2,13 +2,13 @@ package cloudwatch
 
 import (
 	"context"
-	"encoding/base64"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/paging"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
 )
 
@@ -160,29 +160,17 @@ func (in *describeAlarmsInput) asksFor(page *page, a *alarm) bool {
 		}))
 }
 
-// cut gives one page of names and the token of the next, which is the last name
-// that was given.
+// cut gives one page of names and the token of the next.
 func (in *describeAlarmsInput) cut(names []string) ([]string, string, error) {
 	size := maxPage / 2
 	if in.MaxRecords != nil {
 		size = *in.MaxRecords
 	}
-	if in.NextToken != "" {
-		last, err := base64.RawURLEncoding.DecodeString(in.NextToken)
-		if err != nil {
-			return nil, "", wire.Errorf("InvalidNextToken", "The token '%s' is invalid", in.NextToken)
-		}
-		after, found := slices.BinarySearch(names, string(last))
-		if found {
-			after++
-		}
-		names = names[after:]
+	page, next, ok := paging.Cut(names, in.NextToken, size, func(name string) string { return name })
+	if !ok {
+		return nil, "", wire.Errorf("InvalidNextToken", "The token '%s' is invalid", in.NextToken)
 	}
-	if len(names) <= size {
-		return names, "", nil
-	}
-	names = names[:size]
-	return names, base64.RawURLEncoding.EncodeToString([]byte(names[size-1])), nil
+	return page, next, nil
 }
 
 func (a *alarm) describe() alarmOut {

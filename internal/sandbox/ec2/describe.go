@@ -1,6 +1,10 @@
 package ec2
 
-import "sort"
+import (
+	"sort"
+
+	pages "github.com/immutable-server/packer-plugin-immutable/internal/sandbox/paging"
+)
 
 // describe answers a Describe call: of all resources that are seen, which are in the order
 // of their creation, those of the ids, or every one where there are none, that
@@ -37,7 +41,7 @@ func describe[Model interface{ base() *resource }, Item any](
 			continue
 		}
 		if len(items) == size {
-			return items, writeToken(last), nil
+			return items, pages.Token(last), nil
 		}
 		items, last = append(items, it), base.place()
 	}

@@ -1,10 +1,9 @@
 package ec2
 
 import (
-	"encoding/base64"
 	"math"
-	"sort"
-	"strings"
+
+	pages "github.com/immutable-server/packer-plugin-immutable/internal/sandbox/paging"
 )
 
 // paging is the part of a Describe request that asks for a page.
@@ -18,15 +17,10 @@ type pageRange struct{ least, most int }
 
 // bounds gives the place after which the page begins, "" for the first, and
 // how many items it may have at the most.
-//
-// Items have places, which are in their order. A token holds the place of the
-// last item that was given rather than a number of items, so that nothing is
-// skipped or repeated when items come and go between two pages.
 func (p paging) bounds(within pageRange) (after string, size int, err error) {
-	if p.NextToken != "" {
-		if after, err = readToken(p.NextToken); err != nil {
-			return "", 0, err
-		}
+	after, ok := pages.After(p.NextToken)
+	if !ok {
+		return "", 0, fail("InvalidNextToken", "The token '%s' is invalid", p.NextToken)
 	}
 	if p.MaxResults == nil {
 		return after, math.MaxInt, nil
@@ -48,16 +42,12 @@ func (p paging) atMost(most int) error {
 
 // cut gives one page of items and the token of the next.
 func cut[T any](items []T, asked paging, within pageRange, place func(T) string) ([]T, string, error) {
-	after, size, err := asked.bounds(within)
+	_, size, err := asked.bounds(within)
 	if err != nil {
 		return nil, "", err
 	}
-	items = items[sort.Search(len(items), func(i int) bool { return place(items[i]) > after }):]
-	if len(items) <= size {
-		return items, "", nil
-	}
-	items = items[:size]
-	return items, writeToken(place(items[size-1])), nil
+	page, next, _ := pages.Cut(items, asked.NextToken, size, place)
+	return page, next, nil
 }
 
 // noPageWith refuses a page of things that were asked for by id.
@@ -66,19 +56,4 @@ func (p paging) noPageWith(ids []string, parameter string) error {
 		return fail("InvalidParameterCombination", "The parameter %s cannot be used with the parameter maxResults", parameter)
 	}
 	return nil
-}
-
-const tokenPrefix = "after:"
-
-func writeToken(place string) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(tokenPrefix + place))
-}
-
-func readToken(token string) (string, error) {
-	text, err := base64.RawURLEncoding.DecodeString(token)
-	place, ok := strings.CutPrefix(string(text), tokenPrefix)
-	if err != nil || !ok {
-		return "", fail("InvalidNextToken", "The token '%s' is invalid", token)
-	}
-	return place, nil
 }

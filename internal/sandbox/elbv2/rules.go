@@ -3,6 +3,7 @@ package elbv2
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -266,10 +267,14 @@ func (s *Service) describeRules(_ context.Context, c *api.Call, in *describeRule
 			return nil, wire.Errorf("RuleNotFound", "One or more rules not found: %s", arn)
 		}
 	}
+	slices.SortFunc(out.Rules, func(a, b ruleOut) int { return strings.Compare(a.place(), b.place()) })
 	var err error
-	out.Rules, out.NextMarker, err = cut(out.Rules, in.paging, func(u ruleOut) string { return u.RuleArn })
+	out.Rules, out.NextMarker, err = cut(out.Rules, in.paging, ruleOut.place)
 	return out, err
 }
+
+// place is by priority, "default" being the last.
+func (u ruleOut) place() string { return fmt.Sprintf("%9s %s", u.Priority, u.RuleArn) }
 
 // defaultRule names the default rule of a listener: the listener's own number
 // serves once more as the rule's.

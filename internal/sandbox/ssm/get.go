@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/paging"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/wire"
 )
 
@@ -149,26 +150,18 @@ func (s *Service) getParametersByPath(_ context.Context, c *api.Call, in *getPar
 	return out, nil
 }
 
-// cutPage cuts a page from parameters that are in the order of their names. A
-// token is the name that the next page begins after, in base64.
+// cutPage cuts a page from parameters that are in the order of their names.
 func cutPage(all []*parameter, asked *int, token string, length, most int) (page []*parameter, next string, err error) {
 	if asked != nil {
 		if length = *asked; length < 1 || length > most {
 			return nil, "", invalid("maxResults must be from 1 to %d, not %d", most, length)
 		}
 	}
-	if token != "" {
-		last, err := base64.StdEncoding.DecodeString(token)
-		if err != nil {
-			return nil, "", wire.Errorf("InvalidNextToken", "The token is none of this service's")
-		}
-		all = slices.DeleteFunc(all, func(p *parameter) bool { return p.Name <= string(last) })
+	page, next, ok := paging.Cut(all, token, length, func(p *parameter) string { return p.Name })
+	if !ok {
+		return nil, "", wire.Errorf("InvalidNextToken", "The token is none of this service's")
 	}
-	if len(all) <= length {
-		return all, "", nil
-	}
-	page = all[:length]
-	return page, base64.StdEncoding.EncodeToString([]byte(page[length-1].Name)), nil
+	return page, next, nil
 }
 
 func invalid(format string, args ...any) error {
