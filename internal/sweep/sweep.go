@@ -10,7 +10,6 @@ package sweep
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -53,7 +52,7 @@ type Leftover struct {
 	ID      string    `json:"id"`             // of a version: template:number
 	Name    string    `json:"name,omitempty"` // its tag Name, or what a version says of itself
 	Run     string    `json:"run,omitempty"`
-	Expired time.Time `json:"expired"`
+	Expires time.Time `json:"expires"`
 	// Removed says that it is removed, and Kept why it could not be; both are
 	// zero before.
 	Removed bool   `json:"removed"`
@@ -97,7 +96,7 @@ func (s Sweep) tagged(ctx context.Context) ([]Leftover, error) {
 		if tags.kind == Instance {
 			instances = append(instances, id)
 		}
-		found = append(found, Leftover{Region: s.Region, Kind: tags.kind, ID: id, Name: tags.values["Name"], Run: run, Expired: expires})
+		found = append(found, Leftover{Region: s.Region, Kind: tags.kind, ID: id, Name: tags.values["Name"], Run: run, Expires: expires})
 	}
 	gone, err := s.terminated(ctx, instances)
 	if err != nil {
@@ -119,25 +118,43 @@ type tagging struct {
 	values map[string]string
 }
 
+// tags gives all tags of the resources that bear TagExpires.
 func (s Sweep) tags(ctx context.Context) (map[string]tagging, error) {
+	var ids []string
+	err := s.eachTag(ctx, "key", []string{cloud.TagExpires}, func(tag types.TagDescription) {
+		ids = append(ids, aws.ToString(tag.ResourceId))
+	})
+	if err != nil {
+		return nil, err
+	}
 	byID := map[string]tagging{}
-	pages := ec2.NewDescribeTagsPaginator(s.EC2, &ec2.DescribeTagsInput{Filters: []types.Filter{
-		{Name: aws.String("key"), Values: []string{cloud.TagRun, cloud.TagExpires, "Name"}},
-	}})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("list the tags in %s (ec2:DescribeTags): %w", s.Region, err)
-		}
-		for _, tag := range page.Tags {
+	for some := range slices.Chunk(ids, mostValues) {
+		err := s.eachTag(ctx, "resource-id", some, func(tag types.TagDescription) {
 			id := aws.ToString(tag.ResourceId)
 			if _, known := byID[id]; !known {
 				byID[id] = tagging{kind: string(tag.ResourceType), values: map[string]string{}}
 			}
 			byID[id].values[aws.ToString(tag.Key)] = aws.ToString(tag.Value)
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
 	return byID, nil
+}
+
+func (s Sweep) eachTag(ctx context.Context, filter string, values []string, do func(types.TagDescription)) error {
+	pages := ec2.NewDescribeTagsPaginator(s.EC2, &ec2.DescribeTagsInput{Filters: []types.Filter{{Name: &filter, Values: values}}})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return fmt.Errorf("list the tags in %s (ec2:DescribeTags): %w", s.Region, err)
+		}
+		for _, tag := range page.Tags {
+			do(tag)
+		}
+	}
+	return nil
 }
 
 // terminated tells which instances are no more: they keep their tags for an
@@ -179,29 +196,4 @@ func (s Sweep) states(ctx context.Context, ids []string) (map[string]types.Insta
 		}
 	}
 	return states, nil
-}
-
-// Remove removes leftovers that Find has found, and notes in each how that
-// ended. What has been finished since, or taken over by somebody, is left; an
-// error does not keep it from the rest.
-func (s Sweep) Remove(ctx context.Context, leftovers []Leftover) error {
-	still, err := s.Find(ctx)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for i := range leftovers {
-		l := &leftovers[i]
-		if !slices.ContainsFunc(still, func(s Leftover) bool { return s.ID == l.ID }) {
-			l.Kept = "it has been finished or removed meanwhile"
-			continue
-		}
-		if err := s.remove(ctx, *l); err != nil {
-			l.Kept = err.Error()
-			errs = append(errs, fmt.Errorf("remove %s: %w", l, err))
-			continue
-		}
-		l.Removed = true
-	}
-	return errors.Join(errs...)
 }

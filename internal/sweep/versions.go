@@ -1,8 +1,10 @@
 package sweep
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,7 +38,8 @@ const memory = 41 * 24 * time.Hour
 
 // versions finds the launch template versions that a rollout made and never
 // began to roll out: no group names them, no refresh that Auto Scaling
-// remembers was towards them, no instance was launched from them.
+// remembers was towards them, no instance was launched from them, and no later
+// rollout found them in a group that may be gone since.
 func (s Sweep) versions(ctx context.Context) ([]Leftover, error) {
 	candidates, err := s.candidates(ctx)
 	if err != nil || len(candidates) == 0 {
@@ -49,7 +52,7 @@ func (s Sweep) versions(ctx context.Context) ([]Leftover, error) {
 	var found []Leftover
 	for _, v := range candidates {
 		id, number := aws.ToString(v.LaunchTemplateId), strconv.FormatInt(aws.ToInt64(v.VersionNumber), 10)
-		if used[version{id, number}] || used[version{id, latest}] {
+		if used[version{id, number}] || used[version{id, latestVersion}] || used[version{id, defaultVersion}] {
 			continue
 		}
 		launched, err := s.launched(ctx, id, number)
@@ -62,7 +65,7 @@ func (s Sweep) versions(ctx context.Context) ([]Leftover, error) {
 		run, _ := rollout.MadeBy(v)
 		found = append(found, Leftover{
 			Region: s.Region, Kind: Version, ID: id + ":" + number, Name: aws.ToString(v.LaunchTemplateName),
-			Run: run, Expired: aws.ToTime(v.CreateTime).Add(cloud.Lifetime),
+			Run: run, Expires: aws.ToTime(v.CreateTime).Add(cloud.Lifetime),
 		})
 	}
 	return found, nil
@@ -91,6 +94,7 @@ func (s Sweep) candidates(ctx context.Context) ([]types.LaunchTemplateVersion, e
 
 func (s Sweep) candidatesOf(ctx context.Context, template types.LaunchTemplate) ([]types.LaunchTemplateVersion, error) {
 	var found []types.LaunchTemplateVersion
+	replaced := map[int64]bool{}
 	pages := ec2.NewDescribeLaunchTemplateVersionsPaginator(s.EC2, &ec2.DescribeLaunchTemplateVersionsInput{LaunchTemplateId: template.LaunchTemplateId})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
@@ -98,21 +102,25 @@ func (s Sweep) candidatesOf(ctx context.Context, template types.LaunchTemplate) 
 			return nil, fmt.Errorf("list the versions of launch template %s (ec2:DescribeLaunchTemplateVersions): %w", aws.ToString(template.LaunchTemplateName), err)
 		}
 		for _, v := range page.LaunchTemplateVersions {
+			if number, ok := rollout.Replaced(v); ok {
+				replaced[number] = true
+			}
 			made := aws.ToTime(v.CreateTime)
 			if run, ours := rollout.MadeBy(v); ours && !aws.ToBool(v.DefaultVersion) && s.Now.Sub(made) < memory && s.swept(run, made.Add(cloud.Lifetime)) {
 				found = append(found, v)
 			}
 		}
 	}
-	return found, nil
+	return slices.DeleteFunc(found, func(v types.LaunchTemplateVersion) bool { return replaced[aws.ToInt64(v.VersionNumber)] }), nil
 }
 
 // version names a launch template version as a group does.
 type version struct{ template, number string }
 
-// latest names whichever version is the youngest. A group that says so has come
-// to its versions without a refresh, so that all of them may have been in use.
-const latest = "$Latest"
+// What a group says that does not name a number, but means the youngest version,
+// or the template's default. It has come to its versions without a refresh, so
+// that all of them may have been in use.
+const latestVersion, defaultVersion = "$Latest", "$Default"
 
 // used gives the versions that groups name, and those that their refreshes,
 // also the former ones, were towards.
@@ -155,7 +163,8 @@ func (s Sweep) refreshes(ctx context.Context, used map[version]bool, group strin
 
 func note(used map[version]bool, template *astypes.LaunchTemplateSpecification, mixed *astypes.MixedInstancesPolicy) {
 	if template != nil {
-		used[version{aws.ToString(template.LaunchTemplateId), aws.ToString(template.Version)}] = true
+		// A group that says nothing means the default.
+		used[version{aws.ToString(template.LaunchTemplateId), cmp.Or(aws.ToString(template.Version), defaultVersion)}] = true
 	}
 	if mixed == nil || mixed.LaunchTemplate == nil {
 		return
