@@ -33,7 +33,7 @@ import (
 const (
 	turns        = 11 // of which the first is not counted
 	turnBlocks   = 128
-	blockWorkers = 8
+	blockWorkers = 16
 )
 
 // blockFigures sets PutSnapshotBlock and GetSnapshotBlock of a sandbox of its

@@ -26,7 +26,7 @@ type writer struct {
 
 // atOnce is how many blocks are written past the cache at once: enough to keep a
 // fast disk busy.
-const atOnce = 8
+const atOnce = 32
 
 // ahead is how much room on the disk a file is given in advance, because writes
 // that lengthen a file wait for each other.

@@ -144,7 +144,7 @@ func race(b *testing.B, bare, sandbox transfer) {
 	b.ReportMetric(rate(took[1])/rate(took[0]), "ratio")
 }
 
-const workers = 8
+const workers = 16
 
 func moveAll(b *testing.B, client *http.Client, from int64, move transfer) {
 	b.Helper()
