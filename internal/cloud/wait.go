@@ -83,7 +83,7 @@ func (p *pauses) next(throttled bool) time.Duration {
 		p.usual, p.longest = 2*p.usual, min(2*p.longest, slowest)
 	}
 	pause := min(p.usual, p.longest)
-	p.usual = p.usual * 3 / 2
+	p.usual = min(p.usual*3/2, slowest) // it would overflow in a wait of hours
 	if p.left == nil || throttled {
 		return pause
 	}
