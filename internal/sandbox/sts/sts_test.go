@@ -96,6 +96,7 @@ func TestASessionEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	made := out.Credentials
+	time.Sleep(2 * time.Millisecond) // the sandbox's clock shows milliseconds
 	_, err = as(cfg, credentials.NewStaticCredentialsProvider(*made.AccessKeyId, *made.SecretAccessKey, *made.SessionToken)).
 		GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
 	if codeOf(err) != "ExpiredToken" {
