@@ -181,7 +181,7 @@ func (h *theatre) killed(t *testing.T, first string) {
 	for _, at := range sample(h.rehearse(t, args, "AKIATAG", "AKIAROLLOUT"), 1) {
 		t.Run("after "+at.String(), func(t *testing.T) {
 			sayHowToRepeat(t)
-			before, versions := h.marks(t), g.versions(t)
+			before, versions, all := h.marks(t), g.versions(t), h.everything(t)
 			h.kill(t, args, at, "AKIATAG", "AKIAROLLOUT")
 
 			left := h.newMarks(t, before)
@@ -200,6 +200,7 @@ func (h *theatre) killed(t *testing.T, first string) {
 			// A refresh towards another AMI is not touched; AWS brings it to its end.
 			g.settle(t)
 			g.runs(t, h.bake(t, args))
+			h.swept(t, all)
 		})
 	}
 }
@@ -227,6 +228,7 @@ build {
   post-processor "immutable-rollout" { auto_scaling_group = %q }
 }
 `, second, g.name))}
+			all := h.everything(t)
 			h.kill(t, args, test.at)
 			output, err := h.Packer(t.Context(), rehearsal.Packer{Dir: root, Env: h.box.Environ("AKIAOTHER"), Args: args})
 			if err != nil {
@@ -237,6 +239,8 @@ build {
 			if versions, refreshes := len(g.versions(t)), len(g.refreshes(t)); versions != 2 || refreshes != 1 {
 				t.Errorf("there are %d versions and %d refreshes, want 2 and 1:\n%s", versions, refreshes, output)
 			}
+			h.swept(t, all)
+			g.runs(t, second)
 		})
 	}
 }

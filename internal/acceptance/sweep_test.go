@@ -2,9 +2,11 @@ package acceptance
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -150,6 +152,117 @@ func TestSweepKeepsVersionsThatWereRolledOut(t *testing.T) {
 	}
 }
 
+// TestSweepBesideABuild sweeps all the time that a build runs in a region where
+// nothing was built before. The build does not notice.
+func TestSweepBesideABuild(t *testing.T) {
+	t.Parallel()
+	h := newTheatre(t)
+	built := make(chan struct{})
+	swept := make(chan int)
+	go func() {
+		sweeps := 0
+		defer func() { swept <- sweeps }()
+		for {
+			select {
+			case <-built:
+				return
+			default:
+			}
+			command := exec.CommandContext(t.Context(), h.Plugin, "sweep", "--yes", "--json")
+			command.Env = h.box.Environ("AKIASWEEP")
+			if out, err := command.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "[]" {
+				t.Errorf("a sweep beside the build found %s (%v)", out, err)
+				return
+			}
+			sweeps++
+		}
+	}()
+	h.bake(t, []string{"build", "-var", "name=beside", templateFile(t, bakeNoise)})
+	close(built)
+	if sweeps := <-swept; sweeps == 0 {
+		t.Error("there was no sweep beside the build")
+	}
+}
+
+// TestSweepKeepsWhatIsUsed has an instance that is protected, an image that an
+// instance runs on, and a snapshot of an image that is finished. They stay, and
+// all else goes.
+func TestSweepKeepsWhatIsUsed(t *testing.T) {
+	t.Parallel()
+	stage := newStage(t, t.TempDir())
+	box, err := stage.Start(t.Context(), "--machines", "none")
+	must(t, err)
+	defer func() {
+		if err := box.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	past := time.Now().Add(-time.Minute)
+	ctx, compute, dead := t.Context(), ec2.NewFromConfig(box.Config()), everyKind(t, box, "dead", &past)
+	tags := map[string]string{"immutable:run": "dead", "immutable:expires": past.UTC().Format(time.RFC3339)}
+	launch := func(in ec2.RunInstancesInput) string {
+		in.MinCount, in.MaxCount, in.InstanceType = aws.Int32(1), aws.Int32(1), types.InstanceTypeT3Small
+		made, err := compute.RunInstances(ctx, &in)
+		must(t, err)
+		return *made.Instances[0].InstanceId
+	}
+	base, used := registered(t, box, "base", nil), registered(t, box, "used", tags)
+	user := launch(ec2.RunInstancesInput{ImageId: &used})
+	protected := launch(ec2.RunInstancesInput{ImageId: &base, DisableApiTermination: aws.Bool(true), TagSpecifications: []types.TagSpecification{
+		{ResourceType: types.ResourceTypeInstance, Tags: tagsOf(tags)},
+	}})
+	finished, err := box.RootSnapshot(ctx, base)
+	must(t, err)
+	_, err = compute.CreateTags(ctx, &ec2.CreateTagsInput{Resources: []string{finished}, Tags: tagsOf(tags)})
+	must(t, err)
+
+	kept := map[string]string{used: "instances of AMI " + used + " exist: " + user, protected: "OperationNotPermitted", finished: "InvalidSnapshot.InUse"}
+	command := exec.CommandContext(ctx, stage.Plugin, "sweep", "--yes", "--json")
+	command.Env = box.Environ("AKIASWEEP")
+	out, err := command.Output()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Errorf("the sweep ended with %v", err)
+	}
+	var found []sweep.Leftover
+	must(t, json.Unmarshal(out, &found))
+	for _, l := range found {
+		why, keep := kept[l.ID]
+		if l.Removed == keep || !strings.Contains(l.Kept, why) || there(t, box, l.ID) != keep {
+			t.Errorf("%s: removed %v, kept because %q; want %q", l, l.Removed, l.Kept, why)
+		}
+		if keep && !strings.Contains(string(exit.Stderr), l.ID) {
+			t.Errorf("%s is not told of: %s", l, exit.Stderr)
+		}
+	}
+	if len(found) != len(dead)+len(kept) {
+		t.Errorf("%d are found, want %d", len(found), len(dead)+len(kept))
+	}
+}
+
+// TestSweepOnABadDay has many of its calls throttled, and many answers lost.
+func TestSweepOnABadDay(t *testing.T) {
+	t.Parallel()
+	stage := newStage(t, t.TempDir())
+	box, err := stage.Start(t.Context(), "--machines", "none", "--seed", strconv.FormatUint(*seed, 10),
+		"--fault", "ec2:De*,kind=throttle,rate=0.1", "--fault", "ec2:TerminateInstances,kind=error,when=after,rate=0.3",
+		"--fault", "ec2:De*,kind=error,when=after,rate=0.1", "--fault", "ec2:De*,kind=reset,rate=0.1")
+	must(t, err)
+	defer func() {
+		if err := box.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	past := time.Now().Add(-time.Minute)
+	dead := everyKind(t, box, "dead", &past)
+	if found := runSweep(t, stage, box, "--yes"); len(found) != len(dead) {
+		t.Errorf("%d are found, want %d: %v", len(found), len(dead), found)
+	}
+	if found := runSweep(t, stage, box); len(found) > 0 {
+		t.Errorf("there is left: %v", found)
+	}
+}
+
 // refreshTo rolls an empty group onto a version of its template.
 func refreshTo(t *testing.T, scaling *autoscaling.Client, group, template, version string) {
 	t.Helper()
@@ -203,14 +316,9 @@ func everyKind(t *testing.T, box *rehearsal.Sandbox, run string, expires *time.T
 	made := map[string]string{}
 	made[registered(t, box, run, tags)] = sweep.Image
 
-	volume, err := compute.CreateVolume(ctx, &ec2.CreateVolumeInput{
-		AvailabilityZone: aws.String(rehearsal.Region + "a"), Size: aws.Int32(1), TagSpecifications: on(types.ResourceTypeVolume),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	made[*volume.VolumeId] = sweep.Volume
-	snapshot, err := compute.CreateSnapshot(ctx, &ec2.CreateSnapshotInput{VolumeId: volume.VolumeId, TagSpecifications: on(types.ResourceTypeSnapshot)})
+	volume := emptyVolume(t, compute, on(types.ResourceTypeVolume))
+	made[volume] = sweep.Volume
+	snapshot, err := compute.CreateSnapshot(ctx, &ec2.CreateSnapshotInput{VolumeId: &volume, TagSpecifications: on(types.ResourceTypeSnapshot)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,11 +361,8 @@ func everyKind(t *testing.T, box *rehearsal.Sandbox, run string, expires *time.T
 func registered(t *testing.T, box *rehearsal.Sandbox, name string, tags map[string]string) string {
 	t.Helper()
 	ctx, compute := t.Context(), ec2.NewFromConfig(box.Config())
-	volume, err := compute.CreateVolume(ctx, &ec2.CreateVolumeInput{AvailabilityZone: aws.String(rehearsal.Region + "a"), Size: aws.Int32(1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	snapshot, err := compute.CreateSnapshot(ctx, &ec2.CreateSnapshotInput{VolumeId: volume.VolumeId})
+	volume := emptyVolume(t, compute, nil)
+	snapshot, err := compute.CreateSnapshot(ctx, &ec2.CreateSnapshotInput{VolumeId: &volume})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,6 +384,18 @@ func registered(t *testing.T, box *rehearsal.Sandbox, name string, tags map[stri
 		t.Fatal(err)
 	}
 	return *image.ImageId
+}
+
+// emptyVolume makes a volume that can be used.
+func emptyVolume(t *testing.T, compute *ec2.Client, tags []types.TagSpecification) string {
+	t.Helper()
+	made, err := compute.CreateVolume(t.Context(), &ec2.CreateVolumeInput{
+		AvailabilityZone: aws.String(rehearsal.Region + "a"), Size: aws.Int32(1), TagSpecifications: tags,
+	})
+	must(t, err)
+	waiter := ec2.NewVolumeAvailableWaiter(compute, func(o *ec2.VolumeAvailableWaiterOptions) { o.MinDelay = 10 * time.Millisecond })
+	must(t, waiter.Wait(t.Context(), &ec2.DescribeVolumesInput{VolumeIds: []string{*made.VolumeId}}, time.Minute))
+	return *made.VolumeId
 }
 
 func tagsOf(from map[string]string) []types.Tag {

@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
+	autoscalingtypes "github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
@@ -108,6 +110,7 @@ func (h *theatre) everything(t *testing.T) map[string]string {
 	for _, g := range groups.SecurityGroups {
 		add(g.GroupId, g.Tags)
 	}
+	rolledOut := h.rolledOut(t)
 	templates, err := client.DescribeLaunchTemplates(ctx, &ec2.DescribeLaunchTemplatesInput{})
 	must(t, err)
 	for _, l := range templates.LaunchTemplates {
@@ -115,7 +118,34 @@ func (h *theatre) everything(t *testing.T) map[string]string {
 		versions, err := client.DescribeLaunchTemplateVersions(ctx, &ec2.DescribeLaunchTemplateVersionsInput{LaunchTemplateId: l.LaunchTemplateId})
 		must(t, err)
 		for _, v := range versions.LaunchTemplateVersions {
-			all[*l.LaunchTemplateId+":"+strconv.FormatInt(*v.VersionNumber, 10)] = all[*l.LaunchTemplateId] // with which it goes
+			id := *l.LaunchTemplateId + ":" + strconv.FormatInt(*v.VersionNumber, 10)
+			all[id] = all[*l.LaunchTemplateId] // with which it goes
+			if strings.HasPrefix(aws.ToString(v.VersionDescription), "immutable-rollout: ") && !rolledOut[id] {
+				all[id] = unfinished
+			}
+		}
+	}
+	return all
+}
+
+// rolledOut are the launch template versions that groups have, or that were
+// rolled out to them.
+func (h *theatre) rolledOut(t *testing.T) map[string]bool {
+	t.Helper()
+	client, all := autoscaling.NewFromConfig(h.box.Config()), map[string]bool{}
+	add := func(spec *autoscalingtypes.LaunchTemplateSpecification) {
+		if spec != nil {
+			all[*spec.LaunchTemplateId+":"+*spec.Version] = true
+		}
+	}
+	groups, err := client.DescribeAutoScalingGroups(t.Context(), &autoscaling.DescribeAutoScalingGroupsInput{})
+	must(t, err)
+	for _, group := range groups.AutoScalingGroups {
+		add(group.LaunchTemplate)
+		refreshes, err := client.DescribeInstanceRefreshes(t.Context(), &autoscaling.DescribeInstanceRefreshesInput{AutoScalingGroupName: group.AutoScalingGroupName})
+		must(t, err)
+		for _, refresh := range refreshes.InstanceRefreshes {
+			add(refresh.DesiredConfiguration.LaunchTemplate)
 		}
 	}
 	return all
