@@ -307,6 +307,27 @@ func TestRunInstancesRefuses(t *testing.T) {
 			in.ImageId, in.InstanceType = uefiImage.ImageId, types.InstanceTypeT2Micro
 		}, "InvalidParameterValue"},
 		"no ENA on Nitro": {func(in *ec2.RunInstancesInput) { in.ImageId = oldImage.ImageId }, "InvalidParameterCombination"},
+		"hibernation": {func(in *ec2.RunInstancesInput) {
+			in.HibernationOptions = &types.HibernationOptionsRequest{Configured: aws.Bool(true)}
+		}, "UnsupportedHibernationConfiguration"},
+		"an enclave": {func(in *ec2.RunInstancesInput) {
+			in.EnclaveOptions = &types.EnclaveOptionsRequest{Enabled: aws.Bool(true)}
+		}, "UnsupportedOperation"},
+		"encrypted memory": {func(in *ec2.RunInstancesInput) {
+			in.CpuOptions = &types.CpuOptionsRequest{AmdSevSnp: types.AmdSevSnpSpecificationEnabled}
+		}, "UnsupportedOperation"},
+		"a hostname after the id": {func(in *ec2.RunInstancesInput) {
+			in.PrivateDnsNameOptions = &types.PrivateDnsNameOptionsRequest{HostnameType: types.HostnameTypeResourceName}
+		}, "UnsupportedOperation"},
+		"a reservation or nothing": {func(in *ec2.RunInstancesInput) {
+			in.CapacityReservationSpecification = &types.CapacityReservationSpecification{CapacityReservationPreference: types.CapacityReservationPreferenceCapacityReservationsOnly}
+		}, "ReservationCapacityExceeded"},
+		"an interface that stays": {func(in *ec2.RunInstancesInput) {
+			in.NetworkInterfaces = []types.InstanceNetworkInterfaceSpecification{{DeviceIndex: aws.Int32(0), DeleteOnTermination: aws.Bool(false)}}
+		}, "UnsupportedOperation"},
+		"credits that there are not": {func(in *ec2.RunInstancesInput) {
+			in.CreditSpecification = &types.CreditSpecificationRequest{CpuCredits: aws.String("endless")}
+		}, "InvalidParameterValue"},
 		"a licence": {func(in *ec2.RunInstancesInput) {
 			in.LicenseSpecifications = []types.LicenseConfigurationRequest{{LicenseConfigurationArn: aws.String("arn")}}
 		}, "UnknownParameter"},

@@ -9,8 +9,8 @@ import (
 // launchData says how an instance is to be: what a launch template holds and
 // what RunInstances is given, whose parameters are the same. A parameter that
 // is absent is the zero value, and is not saved: there may be ten thousand
-// instances, each with its own. Hibernation, credits, reservations and the like
-// are kept and shown; they change nothing here.
+// instances, each with its own. CPU credits, threads and the like are kept and
+// shown; they change nothing here.
 type launchData struct {
 	BlockDeviceMappings               []blockDevice                     `wire:"BlockDeviceMapping,blockDeviceMappingSet" json:",omitzero"`
 	CapacityReservationSpecification  *capacityReservationSpecification `json:",omitzero"`

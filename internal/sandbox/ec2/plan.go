@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -34,7 +35,7 @@ func (r *region) plan(o order) (*plan, error) {
 	if err := o.data.check(launchTaggable...); err != nil {
 		return nil, err
 	}
-	if err := o.data.checkToLaunch(); err != nil {
+	if err := cmp.Or(o.data.checkToLaunch(), o.data.checkOptions()); err != nil {
 		return nil, err
 	}
 	var err error
