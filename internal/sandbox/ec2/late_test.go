@@ -98,7 +98,14 @@ func TestWhatWasCreatedIsNotFoundBeforeItsMoment(t *testing.T) {
 			func(id *string) error {
 				_, err := w.DescribeLaunchTemplateVersions(t.Context(), &ec2.DescribeLaunchTemplateVersionsInput{LaunchTemplateId: id})
 				return err
-			}, "InvalidLaunchTemplateId.NotFound", nil,
+			}, "InvalidLaunchTemplateId.NotFound",
+			func() int {
+				out, err := w.DescribeLaunchTemplateVersions(t.Context(), &ec2.DescribeLaunchTemplateVersionsInput{Versions: []string{"$Latest"}})
+				if err != nil {
+					t.Error(err)
+				}
+				return len(out.LaunchTemplateVersions)
+			},
 		},
 		"a key pair": {
 			func() (*string, error) {
@@ -127,7 +134,18 @@ func TestWhatWasCreatedIsNotFoundBeforeItsMoment(t *testing.T) {
 					GroupId: id, IpProtocol: aws.String("tcp"), FromPort: aws.Int32(22), ToPort: aws.Int32(22), CidrIp: aws.String("0.0.0.0/0"),
 				})
 				return err
-			}, "InvalidGroup.NotFound", nil,
+			}, "InvalidGroup.NotFound",
+			func() int {
+				out, err := w.DescribeSecurityGroupRules(t.Context(), nil)
+				if err != nil {
+					t.Error(err)
+				}
+				groups := map[string]bool{} // the default one has rules too
+				for _, rule := range out.SecurityGroupRules {
+					groups[*rule.GroupId] = true
+				}
+				return len(groups) - 1
+			},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

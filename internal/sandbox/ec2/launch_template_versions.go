@@ -96,7 +96,7 @@ func (r *region) createLaunchTemplateVersion(c *api.Call, in *createLaunchTempla
 				return nil, err
 			}
 		}
-		version := template.add(in.VersionDescription, caller(c), r.now(), data)
+		version := template.add(in.VersionDescription, c.User(), r.now(), data)
 		version.VisibleAt = r.visibleAt
 		item, err := r.resolved(template.versionItem(version), in.ResolveAlias)
 		if err != nil {
@@ -201,6 +201,9 @@ func (r *region) movingVersions(in *describeLaunchTemplateVersionsInput) ([]plac
 	}
 	var placed []placedVersion
 	for _, template := range ordered(r.LaunchTemplates) {
+		if template.unseen() {
+			continue
+		}
 		some, err := template.placed(in.Versions)
 		if err != nil {
 			return nil, err

@@ -131,10 +131,10 @@ func (r *region) createLaunchTemplate(c *api.Call, in *createLaunchTemplateInput
 			return nil, fail("LaunchTemplateLimitExceeded", "You have reached the maximum number of launch templates, %d.", maxLaunchTemplates)
 		}
 		template := &launchTemplate{
-			resource: r.newResource("lt", tagged["launch-template"]), Name: name, CreatedBy: caller(c),
+			resource: r.newResource("lt", tagged["launch-template"]), Name: name, CreatedBy: c.User(),
 			Versions: map[int64]*launchTemplateVersion{},
 		}
-		template.add(in.VersionDescription, caller(c), r.now(), *in.LaunchTemplateData)
+		template.add(in.VersionDescription, c.User(), r.now(), *in.LaunchTemplateData)
 		template.Default = 1
 		r.LaunchTemplates[template.Id] = template
 		return &launchTemplateOutput{template.item(), r.warning(*in.LaunchTemplateData)}, nil

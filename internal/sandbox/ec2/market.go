@@ -140,7 +140,7 @@ func (r *region) spotRequests() map[string]*resource {
 }
 
 func (r *region) spotRequest(id string) (*resource, error) {
-	if found := r.spotRequests()[id]; found != nil {
+	if found, ok := seen(r.spotRequests(), id); ok {
 		return found, nil
 	}
 	return nil, fail("InvalidSpotInstanceRequestID.NotFound", "The spot instance request ID '%s' does not exist", id)

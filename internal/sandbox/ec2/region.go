@@ -91,9 +91,6 @@ func (r *region) arn(kind, id string) string {
 	return fmt.Sprintf("arn:aws:ec2:%s:%s:%s/%s", r.name, account, kind, id)
 }
 
-// caller names who makes a call, as STS does.
-func caller(c *api.Call) string { return "arn:aws:iam::" + c.Account + ":user/" + c.Principal }
-
 // kinds are the resource types, by the prefix of their ids.
 var kinds = map[string]string{
 	"ami":    "image",

@@ -215,6 +215,9 @@ type groupRule struct {
 func (r *region) describeSecurityGroupRules(_ *api.Call, in *describeSecurityGroupRulesInput) (*describeSecurityGroupRulesOutput, error) {
 	var all []*groupRule
 	for _, group := range ordered(r.SecurityGroups) {
+		if group.unseen() {
+			continue
+		}
 		rules := slices.SortedFunc(slices.Values(group.Rules), func(a, b rule) int { return strings.Compare(a.Id, b.Id) })
 		for _, one := range rules {
 			all = append(all, &groupRule{resource{Id: one.Id, Sequence: group.Sequence}, one.item(group.Id)})
