@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/ebs"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2instanceconnect"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/smithy-go"
@@ -91,6 +92,12 @@ func TestServicesFailInTheirOwnWay(t *testing.T) {
 			_, err := ssm.NewFromConfig(cfg).DescribeParameters(ctx, nil)
 			return err
 		}, map[string]string{"throttle": "ThrottlingException", "error": "InternalServerError", "unavailable": "ServiceUnavailable"}},
+		{&counted{name: "ec2-instance-connect", protocol: wire.JSON("AWSEC2InstanceConnectService")}, "SendSSHPublicKey", func(ctx context.Context, cfg aws.Config) error {
+			_, err := ec2instanceconnect.NewFromConfig(cfg).SendSSHPublicKey(ctx, &ec2instanceconnect.SendSSHPublicKeyInput{
+				InstanceId: aws.String("i-1"), InstanceOSUser: aws.String("root"), SSHPublicKey: aws.String("none"),
+			})
+			return err
+		}, map[string]string{"throttle": "ThrottlingException", "error": "ServiceException", "unavailable": "ServiceUnavailable"}},
 		{&counted{name: "autoscaling", protocol: query}, "DescribeAutoScalingGroups", func(ctx context.Context, cfg aws.Config) error {
 			_, err := autoscaling.NewFromConfig(cfg).DescribeAutoScalingGroups(ctx, nil)
 			return err

@@ -32,7 +32,7 @@ func expired(service string) error {
 	switch service {
 	case "ec2":
 		return wire.Errorf("RequestExpired", "Request has expired.")
-	case "ebs", "ssm":
+	case "ebs", "ssm", "ec2-instance-connect":
 		return wire.Errorf("ExpiredTokenException", message).With(http.StatusForbidden)
 	}
 	return wire.Errorf("ExpiredToken", message).With(http.StatusForbidden)

@@ -38,7 +38,7 @@ const (
 
 // Throttled is how a service says that it is called too often:
 // https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html, the
-// models of EBS direct, and
+// models of EBS direct and EC2 Instance Connect, and
 // https://docs.aws.amazon.com/autoscaling/ec2/APIReference/CommonErrors.html.
 func Throttled(service string, by Throttling) error {
 	switch service {
@@ -46,7 +46,7 @@ func Throttled(service string, by Throttling) error {
 		return wire.Errorf("RequestLimitExceeded", "Request limit exceeded.").With(http.StatusServiceUnavailable)
 	case "ebs":
 		return wire.Errorf("RequestThrottledException", "The number of API requests has exceeded the maximum allowed API request throttling limit.").Because(string(by))
-	case "ssm":
+	case "ssm", "ec2-instance-connect":
 		return wire.Errorf("ThrottlingException", "Rate exceeded")
 	}
 	return wire.Errorf("Throttling", "Rate exceeded")
@@ -54,7 +54,7 @@ func Throttled(service string, by Throttling) error {
 
 // internal is how a service says that it failed:
 // https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html#api-error-codes-table-server,
-// the models of EBS direct and of SSM, and the errors common to the query
+// the models of EBS direct, SSM and EC2 Instance Connect, and the errors common to the query
 // services.
 func internal(service string) error {
 	code := "InternalFailure"
@@ -65,6 +65,8 @@ func internal(service string) error {
 		code = "InternalServerException"
 	case "ssm":
 		code = "InternalServerError"
+	case "ec2-instance-connect":
+		code = "ServiceException"
 	}
 	return wire.Errorf(code, "An internal error has occurred.").With(http.StatusInternalServerError)
 }
