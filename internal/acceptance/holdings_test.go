@@ -13,10 +13,12 @@ import (
 )
 
 // holdings are what an account has that builds and rollouts make or change, in a
-// region: images, snapshots and launch template versions with their tags, and
-// groups with what they launch.
+// region: images, snapshots, instances, security groups and key pairs with their
+// tags, launch template versions with their descriptions, and groups with what
+// they launch. Instances of groups are left out.
 type holdings map[string]string
 
+// holdings looks at what there is.
 func (s scene) holdings(t *testing.T) holdings {
 	t.Helper()
 	config := s.box.Config()
@@ -46,8 +48,38 @@ func (s scene) holdings(t *testing.T) holdings {
 			t.Fatal(err)
 		}
 		for _, version := range versions.LaunchTemplateVersions {
+			if len(template.Tags) > 0 {
+				version.VersionDescription = aws.String(tagsText(template.Tags))
+			}
 			all[fmt.Sprintf("%s:%d", *version.LaunchTemplateId, *version.VersionNumber)] = aws.ToString(version.VersionDescription)
 		}
+	}
+	instances, err := compute.DescribeInstances(t.Context(), &ec2.DescribeInstancesInput{
+		Filters: []ec2types.Filter{{Name: aws.String("instance-state-name"), Values: []string{"pending", "running", "stopping", "stopped"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, reservation := range instances.Reservations {
+		for _, instance := range reservation.Instances {
+			if !slices.ContainsFunc(instance.Tags, func(tag ec2types.Tag) bool { return *tag.Key == "aws:autoscaling:groupName" }) {
+				all[*instance.InstanceId] = tagsText(instance.Tags)
+			}
+		}
+	}
+	security, err := compute.DescribeSecurityGroups(t.Context(), &ec2.DescribeSecurityGroupsInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, group := range security.SecurityGroups {
+		all[*group.GroupId] = tagsText(group.Tags)
+	}
+	keys, err := compute.DescribeKeyPairs(t.Context(), &ec2.DescribeKeyPairsInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keys.KeyPairs {
+		all[*key.KeyPairId] = tagsText(key.Tags)
 	}
 	groups, err := autoscaling.NewFromConfig(config).DescribeAutoScalingGroups(t.Context(), &autoscaling.DescribeAutoScalingGroupsInput{})
 	if err != nil {

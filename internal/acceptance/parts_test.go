@@ -3,6 +3,7 @@ package acceptance
 import (
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,8 @@ import (
 type part struct {
 	name, of string
 	acts     []act
+	// machines says that its acts need instances that run.
+	machines bool
 }
 
 // act is something that a part does, with an access key. The acts of a part are
@@ -37,8 +40,10 @@ type act struct {
 	fails bool
 	// denied is an action that it is denied, so that it fails there.
 	denied string
+	// cold says that it is about the first copy of the base.
+	cold bool
 	// starved are the actions for want of which it is to fail. Those that no
-	// act names are the part's first act's.
+	// act names are those of the part's first act that doesn't fail anyway.
 	starved []string
 }
 
@@ -82,6 +87,17 @@ var parts = []part{
 	}},
 	{name: "immutable-direct-deprecate_at", of: "immutable-direct", acts: []act{
 		{name: "an AMI for some time", play: bakeWith(deprecated)},
+	}},
+	{name: "immutable-disk", acts: []act{
+		{name: "a base that is taken back", play: bakeDisk, fails: true, denied: "ec2:DeleteTags", cold: true, starved: []string{"ec2:DeregisterImage", "ec2:DeleteSnapshot"}},
+		{name: "a disk of an AMI", play: bakeDisk},
+	}},
+	{name: "immutable-instance", machines: true, acts: []act{
+		{name: "an AMI of an instance", play: bakeInstance("")},
+		{name: "an AMI of an instance that is taken back", play: bakeInstance(""), fails: true, denied: "ec2:DeleteTags", starved: []string{"ec2:DeregisterImage", "ec2:DeleteSnapshot"}},
+	}},
+	{name: "immutable-instance-create_image", of: "immutable-instance", machines: true, acts: []act{
+		{name: "an AMI of a whole instance", play: bakeInstance(`image_method = "create_image"`)},
 	}},
 	{name: "immutable-existing", acts: []act{
 		{name: "by tags", play: find(`tags = { Name = var.name }`)},
@@ -136,6 +152,34 @@ func (s scene) packer(t *testing.T, key string, args ...string) (rehearsal.Outpu
 	t.Helper()
 	s.begin(t)
 	return s.Packer(t.Context(), rehearsal.Packer{Dir: root, Env: s.box.Environ(key), Args: append([]string{"build"}, args...)})
+}
+
+// bakeDisk bakes a disk of the newest Amazon Linux.
+func bakeDisk(t *testing.T, s scene) (rehearsal.Output, error) {
+	return s.packer(t, s.key, templateFile(t, fmt.Sprintf(`
+source "immutable-disk" "x" {
+  output_path = %q
+  region      = %q
+  format      = "qcow2"
+}
+build { sources = ["source.immutable-disk.x"] }
+`, filepath.Join(t.TempDir(), "disk.qcow2"), s.region)))
+}
+
+// bakeInstance bakes an AMI on an instance.
+func bakeInstance(option string) func(*testing.T, scene) (rehearsal.Output, error) {
+	return func(t *testing.T, s scene) (rehearsal.Output, error) {
+		return s.packer(t, s.key, templateFile(t, fmt.Sprintf(`
+source "immutable-instance" "x" {
+  ami_name = %q
+  %s
+}
+build {
+  sources = ["source.immutable-instance.x"]
+  provisioner "shell" { inline = ["true"] }
+}
+`, s.name, option)))
+	}
 }
 
 // replace bakes an AMI that takes the name of one that is there.
@@ -295,6 +339,16 @@ func sweepAll(t *testing.T, s scene) (rehearsal.Output, error) {
 	past := time.Now().Add(-time.Minute)
 	everyKind(t, s.box, s.name, &past)
 	s.begin(t)
+	// Versions can't be tagged, and these are swept only where a group could have
+	// used them.
+	ami := takeName(t, s.box, s.name+"-group")
+	g := s.newGroup(t, s.name+"-group", ami, 0)
+	if _, err := ec2.NewFromConfig(s.box.Config()).CreateLaunchTemplateVersion(t.Context(), &ec2.CreateLaunchTemplateVersionInput{
+		LaunchTemplateId: &g.template, SourceVersion: aws.String("1"), LaunchTemplateData: &ec2types.RequestLaunchTemplateData{ImageId: &ami},
+		VersionDescription: aws.String("immutable-rollout: " + s.name + ", made from version 1 (0123456789abcdef) in run " + s.name),
+	}); err != nil {
+		t.Fatal(err)
+	}
 	command := exec.CommandContext(t.Context(), s.Plugin, "sweep", "--yes", "--run", s.name)
 	command.Env = s.box.Environ(s.key)
 	text, err := command.CombinedOutput()
