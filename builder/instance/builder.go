@@ -49,6 +49,7 @@ type build struct {
 
 	place    instance.Place
 	instance types.Instance
+	over     bool // the instance is not needed any more
 	ami      string
 }
 

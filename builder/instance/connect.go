@@ -94,7 +94,13 @@ func (s *stepConnect) configure(ctx context.Context, giveUp context.CancelCauseF
 // stateHost is where the state has the address for the communicator.
 const stateHost = "immutable_host"
 
+// Cleanup leaves, and looks whether a build has failed because its instance was
+// gone.
 func (s *stepConnect) Cleanup(state multistep.StateBag) {
+	_, cancelled := state.GetOk(multistep.StateCancelled)
+	if err, failed := state.Get("error").(error); failed && !cancelled && !s.over && base.Result(state) != nil {
+		state.Put("error", s.bakery.Explain(context.Background(), aws.ToString(s.instance.InstanceId), err))
+	}
 	if s.connect != nil {
 		s.connect.Cleanup(state)
 	}

@@ -45,6 +45,7 @@ func (s *stepImage) run(ctx context.Context, state multistep.StateBag) error {
 	if err := s.quiet(ctx, state); err != nil {
 		return err
 	}
+	s.over = true
 	making, cancelled := errgroup.WithContext(ctx)
 	if s.config.ImageMethod == methodImage {
 		making.Go(func() error { return s.create(cancelled) })
@@ -75,7 +76,10 @@ func (s *stepImage) quiet(ctx context.Context, state multistep.StateBag) (err er
 	id := aws.ToString(s.instance.InstanceId)
 	if !instance.IsSpot(s.instance) {
 		s.ui.Say("Stopping " + id + "...")
-		s.instance, err = s.bakery.Stop(ctx, id)
+		stopped, err := s.bakery.Stop(ctx, id)
+		if err == nil {
+			s.instance = stopped
+		}
 		return err
 	}
 	s.ui.Say("Writing out the disks of " + id + ", which as a Spot Instance can't be stopped...")

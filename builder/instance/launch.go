@@ -38,6 +38,7 @@ func (s *stepLaunch) run(ctx context.Context) error {
 	if err := s.machine.Back(ctx); err != nil {
 		return fmt.Errorf("remove what the attempt before has made: %w", err)
 	}
+	s.over = false
 	c := s.config
 	l := instance.Launch{
 		Image: s.base, Types: c.InstanceTypes, Place: s.place, Spot: c.Spot,

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +22,7 @@ import (
 	"github.com/immutable-server/packer-plugin-immutable/internal/cloud"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/scenario"
 )
 
 // local is a sandbox of a test, whose instances are states, and an SSH server
@@ -36,14 +39,25 @@ type local struct {
 	on    func(operation string) // is told of every call once it is answered
 }
 
-// openLocal opens a sandbox in which the test's builds work.
-func openLocal(t *testing.T) *local {
+// openLocal opens a sandbox in which the test's builds work, and where a
+// scenario is played, if there is one.
+func openLocal(t *testing.T, scenarios ...string) *local {
 	t.Helper()
 	l := &local{t: t, port: listenSSH(t), said: &bytes.Buffer{}}
+	var play *scenario.Scenario
 	var err error
+	for _, text := range scenarios {
+		path := filepath.Join(t.TempDir(), "scenario.hcl")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if play, err = scenario.Read(path); err != nil {
+			t.Fatal(err)
+		}
+	}
 	l.box, err = sandbox.Open(t.Context(), sandbox.Options{
 		Listen: "127.0.0.1:0", StateDir: t.TempDir(), BaseDisk: basedisk.Path(t), Machines: sandbox.None,
-		Profile: clock.Instant, TimeScale: 1, CallLog: l, Report: func(err error) { t.Error(err) },
+		Profile: clock.Instant, TimeScale: 1, CallLog: l, Scenario: play, Report: func(err error) { t.Error(err) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -195,6 +209,26 @@ func (l *local) assertLeft(kept ...string) {
 	for _, tag := range out.Tags {
 		if tag.ResourceType != types.ResourceTypeFleet && !slices.Contains(kept, *tag.ResourceId) {
 			l.t.Errorf("%s %s is left", tag.ResourceType, *tag.ResourceId)
+		}
+	}
+}
+
+// file writes a file of the test's and gives its path.
+func (l *local) file(content string) string {
+	l.t.Helper()
+	path := filepath.Join(l.t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		l.t.Fatal(err)
+	}
+	return path
+}
+
+// says looks for all parts in an error.
+func says(t *testing.T, err error, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("the error does not say %q: %v", part, err)
 		}
 	}
 }

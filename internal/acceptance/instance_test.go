@@ -23,6 +23,7 @@ source "immutable-instance" "x" {
   image_method  = var.method
   ssh_interface = var.interface
   run_tags      = { job = var.name }
+  user_data     = "#!/bin/sh\necho told >/var/tmp/told\n"
   tags          = { Base = "{{ .SourceAMI }}" }
   snapshot_tags = { Kind = "root" }
 }
@@ -32,7 +33,7 @@ build {
     inline            = ["sudo pkill -KILL sshd; sudo systemctl restart ssh"]
     expect_disconnect = true
   }
-  provisioner "shell" { inline = ["test $(id -un) = ec2-user", "systemctl is-system-running --wait || true"] }
+  provisioner "shell" { inline = ["test $(id -un) = ec2-user", "systemctl is-system-running --wait || true", "grep told /var/tmp/told"] }
   provisioner "immutable-rpm" {
     packages = [var.rpm]
     services = ["hello.service"]

@@ -120,7 +120,7 @@ func (b Bakery) fleet(ctx context.Context, l Launch, template string, market typ
 		return "", nil, fmt.Errorf("launch an instance (ec2:CreateFleet): %w", err)
 	}
 	for _, refusal := range out.Errors {
-		refusals = append(refusals, refused(refusal, market))
+		refusals = append(refusals, refused(refusal, market, l.Place))
 	}
 	for _, i := range out.Instances {
 		for _, id := range i.InstanceIds {
@@ -132,15 +132,19 @@ func (b Bakery) fleet(ctx context.Context, l Launch, template string, market typ
 	return "", refusals, nil
 }
 
-func refused(e types.CreateFleetError, market types.DefaultTargetCapacityType) string {
-	kind, subnet := "?", "?"
+// refused is a refusal with its market, type, subnet and reason, on one line.
+func refused(e types.CreateFleetError, market types.DefaultTargetCapacityType, place Place) string {
+	kind, where := "?", "?"
 	if o := e.LaunchTemplateAndOverrides; o != nil && o.Overrides != nil {
-		kind, subnet = string(o.Overrides.InstanceType), aws.ToString(o.Overrides.SubnetId)
-		if zone := aws.ToString(o.Overrides.AvailabilityZone); zone != "" {
-			subnet += " (" + zone + ")"
+		kind, where = string(o.Overrides.InstanceType), aws.ToString(o.Overrides.SubnetId)
+		for _, subnet := range place.Subnets {
+			if aws.ToString(subnet.SubnetId) == where {
+				where += " (" + aws.ToString(subnet.AvailabilityZone) + ")"
+				break
+			}
 		}
 	}
-	return fmt.Sprintf("%s, %s in %s: %s: %s", market, kind, subnet, aws.ToString(e.ErrorCode), aws.ToString(e.ErrorMessage))
+	return fmt.Sprintf("%s, %s in %s: %s: %s", market, kind, where, aws.ToString(e.ErrorCode), aws.ToString(e.ErrorMessage))
 }
 
 // template is the launch template: all but type and subnet.

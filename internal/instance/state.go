@@ -72,6 +72,16 @@ func (b Bakery) Watch(ctx context.Context, id string) error {
 	}
 }
 
+// Explain adds to an error that an instance has ended, with AWS's reason, if it
+// has.
+func (b Bakery) Explain(ctx context.Context, id string, err error) error {
+	found, missing := b.Describe(ctx, id)
+	if missing != nil || found.State == nil || found.State.Name == types.InstanceStateNamePending || found.State.Name == types.InstanceStateNameRunning {
+		return err
+	}
+	return fmt.Errorf("%w; instance %s ended meanwhile: AWS says: %s", err, id, reason(found))
+}
+
 // watching is the pause between two looks at an instance that should be there.
 const watching = 15 * time.Second
 
