@@ -256,7 +256,7 @@ func TestWhatIsRefused(t *testing.T) {
 				return err
 			}},
 			"a target that is no instance": {"InvalidTarget", func() error {
-				_, err := b.RegisterTargets(ctx, &elb.RegisterTargetsInput{TargetGroupArn: &used, Targets: targets([]string{"i-none"})})
+				_, err := b.RegisterTargets(ctx, &elb.RegisterTargetsInput{TargetGroupArn: &used, Targets: targets([]string{b.ids[0], "i-none"})})
 				return err
 			}},
 			"a parameter that is not known": {"ValidationError", func() error {
@@ -271,6 +271,9 @@ func TestWhatIsRefused(t *testing.T) {
 			if got := code(tc.do()); got != tc.want {
 				t.Errorf("%s: %s, want %s", name, got, tc.want)
 			}
+		}
+		if left := must(b.DescribeTargetHealth(ctx, &elb.DescribeTargetHealthInput{TargetGroupArn: &used}))(t).TargetHealthDescriptions; len(left) != 0 {
+			t.Errorf("what was refused has registered %+v", left)
 		}
 	})
 }

@@ -24,7 +24,12 @@ func (g Groups) Register(targetGroup, id string) error {
 	if err != nil {
 		return err
 	}
-	return g.service.register(g.region, tg, id, tg.Port)
+	t, err := g.region.target(id, tg.Port)
+	if err != nil {
+		return err
+	}
+	g.service.register(g.region, tg, t)
+	return nil
 }
 
 // Deregister begins to drain an instance that was registered so. One that is not

@@ -28,27 +28,30 @@ func (t *target) onPlane() Target {
 	return Target{ID: t.ID, Address: netip.AddrPortFrom(t.Address, uint16(t.Port))}
 }
 
-// register adds a target, or takes one back that is draining.
-func (s *Service) register(r *region, tg *targetGroup, id string, port int) error {
+// target makes a target of an instance that can be one.
+func (r *region) target(id string, port int) (*target, error) {
 	m, ok := r.fleet.Member(id)
-	if !ok {
-		return wire.Errorf("InvalidTarget", "The following targets are not valid instances: '%s'", id)
+	switch {
+	case !ok:
+		return nil, wire.Errorf("InvalidTarget", "The following targets are not valid instances: '%s'", id)
+	case m.State != ec2.Running:
+		return nil, wire.Errorf("InvalidTarget", "The following targets are not in a running state and cannot be registered: '%s'", id)
 	}
-	if m.State != ec2.Running {
-		return wire.Errorf("InvalidTarget", "The following targets are not in a running state and cannot be registered: '%s'", id)
-	}
-	t := &target{ID: id, Port: port, Address: m.Address}
-	if before := tg.at(id, port); before != nil {
+	return &target{ID: id, Port: port, Address: m.Address}, nil
+}
+
+// register adds a target, or takes one back that is draining.
+func (s *Service) register(r *region, tg *targetGroup, t *target) {
+	if before := tg.at(t.ID, t.Port); before != nil {
 		if !before.draining() {
-			return nil
+			return
 		}
 		s.remove(r, tg, before)
 	}
-	tg.Targets[id] = append(tg.Targets[id], t)
+	tg.Targets[t.ID] = append(tg.Targets[t.ID], t)
 	if tg.InUse {
 		s.plane.Register(tg.ARN, t.onPlane())
 	}
-	return nil
 }
 
 // deregister begins to drain a target. Where nothing comes from a load balancer
@@ -191,30 +194,30 @@ type targetsInput struct {
 }
 
 func (s *Service) registerTargets(_ context.Context, c *api.Call, in *targetsInput) (*succeeded, error) {
-	return s.eachTarget(c, in, func(r *region, tg *targetGroup, d targetDescription) error {
+	return s.eachTarget(c, in, s.register, func(r *region, tg *targetGroup, d targetDescription) ([]*target, error) {
 		port := tg.Port
 		set(&port, d.Port)
 		if port < 1 || port > 65535 {
-			return invalid("The port of target '%s' is %d, but must be between 1 and 65535", d.Id, port)
+			return nil, invalid("The port of target '%s' is %d, but must be between 1 and 65535", d.Id, port)
 		}
-		return s.register(r, tg, d.Id, port)
+		t, err := r.target(d.Id, port)
+		return []*target{t}, err
 	})
 }
 
 func (s *Service) deregisterTargets(_ context.Context, c *api.Call, in *targetsInput) (*succeeded, error) {
-	return s.eachTarget(c, in, func(r *region, tg *targetGroup, d targetDescription) error {
+	return s.eachTarget(c, in, s.deregister, func(_ *region, tg *targetGroup, d targetDescription) ([]*target, error) {
 		found := tg.matching(d)
 		if len(found) == 0 {
-			return wire.Errorf("InvalidTarget", "The following targets are not registered to the target group: '%s'", d.Id)
+			return nil, wire.Errorf("InvalidTarget", "The following targets are not registered to the target group: '%s'", d.Id)
 		}
-		for _, t := range found {
-			s.deregister(r, tg, t)
-		}
-		return nil
+		return found, nil
 	})
 }
 
-func (s *Service) eachTarget(c *api.Call, in *targetsInput, do func(*region, *targetGroup, targetDescription) error) (*succeeded, error) {
+// eachTarget does something to all targets that are meant, or, where one of them
+// can't be found, to none.
+func (s *Service) eachTarget(c *api.Call, in *targetsInput, do func(*region, *targetGroup, *target), find func(*region, *targetGroup, targetDescription) ([]*target, error)) (*succeeded, error) {
 	r := s.in(c.Region)
 	c.On(in.TargetGroupArn)
 	tg, err := r.targetGroup(in.TargetGroupArn)
@@ -224,10 +227,16 @@ func (s *Service) eachTarget(c *api.Call, in *targetsInput, do func(*region, *ta
 	if len(in.Targets) == 0 {
 		return nil, invalid("At least one target must be specified")
 	}
+	var all []*target
 	for _, d := range in.Targets {
-		if err := do(r, tg, d); err != nil {
+		found, err := find(r, tg, d)
+		if err != nil {
 			return nil, err
 		}
+		all = append(all, found...)
+	}
+	for _, t := range all {
+		do(r, tg, t)
 	}
 	return &succeeded{}, nil
 }
