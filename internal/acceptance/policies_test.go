@@ -3,8 +3,10 @@ package acceptance
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -63,6 +65,45 @@ func (p part) region(a act) string {
 	}
 	component := cmp.Or(p.of, p.name)
 	return regions[slices.IndexFunc(parts, func(p part) bool { return p.name == component })]
+}
+
+// callNoService are the components that call no AWS service, or only where an
+// option says so (docs/iam.md).
+var callNoService = []string{"immutable-commit", "immutable-rpm", "immutable-seal"}
+
+func TestEveryComponentThatCallsAWSHasAPolicy(t *testing.T) {
+	described, err := exec.CommandContext(t.Context(), newStage(t, t.TempDir()).Plugin, "describe").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plugin struct {
+		Builders       []string
+		PostProcessors []string `json:"post_processors"`
+		Provisioners   []string
+		Datasources    []string
+	}
+	if err := json.Unmarshal(described, &plugin); err != nil {
+		t.Fatalf("%v: %s", err, described)
+	}
+	documentation, err := os.ReadFile(filepath.Join(root, "docs/iam.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range slices.Concat(plugin.Builders, plugin.PostProcessors, plugin.Provisioners, plugin.Datasources) {
+		name = "immutable-" + name
+		played := slices.ContainsFunc(parts, func(p part) bool { return p.name == name })
+		if played == slices.Contains(callNoService, name) {
+			t.Errorf("%s is a part that has a policy: %v; a component either is, or calls no service", name, played)
+		}
+		if !strings.Contains(string(documentation), "`"+name+"`") {
+			t.Errorf("docs/iam.md does not tell of %s", name)
+		}
+	}
+	for _, p := range parts {
+		if !strings.Contains(string(documentation), "(iam/"+p.name+".json)") {
+			t.Errorf("docs/iam.md does not tell of %s.json", p.name)
+		}
+	}
 }
 
 // key is the access key of a part in an act.
