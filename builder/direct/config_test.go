@@ -56,6 +56,8 @@ func TestPrepareNamesOptionValueAndRemedy(t *testing.T) {
 		"a template that can't be parsed": {options{"tags": map[string]string{"Base": "{{ .SourceAMI"}}, "invalid 'tags'"},
 		"a template of nothing":           {options{"ami_description": "{{ .Nothing }}"}, "ami_description"},
 		"a tag that only AWS may write":   {options{"tags": map[string]string{"aws:name": "x"}}, "aws:"},
+		"a tag too long for a snapshot":   {options{"tags": map[string]string{"Long": strings.Repeat("x", 256)}}, "the value has 256 characters and a snapshot made by EBS direct allows 255"},
+		"a key too long for a snapshot":   {options{"snapshot_tags": map[string]string{strings.Repeat("k", 128): "x"}}, "has 128 characters and a snapshot made by EBS direct allows 127"},
 		"a secret key alone":              {options{"secret_key": "hunter2hunter2"}, "access_key and secret_key"},
 	} {
 		t.Run(name, func(t *testing.T) {
