@@ -63,12 +63,15 @@ type Options struct {
 	ImdsSupport string `mapstructure:"imds_support" required:"false"`
 	// `legacy-bios`, `uefi` or `uefi-preferred`. Default: that of the base.
 	BootMode string `mapstructure:"boot_mode" required:"false"`
-	// What the AMI is made of, such as `filesha256("hello.rpm")`: if an
-	// available AMI of this account was built with this key, on the base that
-	// is found now, for the same architecture, it is the build's artifact, and
+	// What the AMI is made of: if an available AMI of this account was built
+	// with this key and with `reuse_files` of this content, on the base that is
+	// found now, for the same architecture, it is the build's artifact, and
 	// nothing is baked. See [Using an AMI again](#using-an-ami-again). Default:
 	// the AMI is always baked.
 	ReuseKey string `mapstructure:"reuse_key" required:"false"`
+	// Files that the AMI is made of, such as `["dist/hello.rpm"]`. What is in
+	// them is part of the key.
+	ReuseFiles []string `mapstructure:"reuse_files" required:"false"`
 	// When the AMI is to be deprecated, as `2026-12-31T00:00:00Z`; at most 10
 	// years from now.
 	DeprecateAt string `mapstructure:"deprecate_at" required:"false"`
@@ -84,6 +87,7 @@ type Options struct {
 	Throughput int32 `mapstructure:"throughput" required:"false"`
 
 	deprecateAt time.Time
+	key         string // of reuse_key and reuse_files
 	ctx         interpolate.Context
 }
 

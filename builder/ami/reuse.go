@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
+	"os"
 	"slices"
 	"time"
 	"unicode"
@@ -32,23 +35,52 @@ const (
 // build's.
 const StateReused = "immutable.reused"
 
-// reuseTags are those of an AMI with the given base.
-func (o *Options) reuseTags(baseID string) map[string]string {
-	if o.ReuseKey == "" {
+// Reusing says that an AMI is used again where one is made of the same.
+func (o *Options) Reusing() bool { return o.ReuseKey != "" || len(o.ReuseFiles) > 0 }
+
+// ReadReuseFiles makes one key of reuse_key and of what is in reuse_files. It is
+// called when the build begins: the files may be made after the validation.
+func (o *Options) ReadReuseFiles() error {
+	o.key = o.ReuseKey
+	if utf8.RuneCountInString(o.key) <= tags.MaxValue && len(o.ReuseFiles) == 0 {
 		return nil
 	}
-	key := o.ReuseKey
-	if utf8.RuneCountInString(key) > tags.MaxValue {
-		sum := sha256.Sum256([]byte(key))
-		key = "sha256:" + hex.EncodeToString(sum[:])
+	all := sha256.New()
+	_, _ = io.WriteString(all, o.ReuseKey) // a hash takes everything
+	for _, path := range o.ReuseFiles {
+		sum, err := digest(path)
+		if err != nil {
+			return fmt.Errorf("reuse_files: %w; name files that are there when the build begins", err)
+		}
+		_, _ = all.Write(sum)
 	}
-	return map[string]string{TagReuseKey: key, TagBase: baseID}
+	o.key = "sha256:" + hex.EncodeToString(all.Sum(nil))
+	return nil
+}
+
+func digest(path string) (sum []byte, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	hash := sha256.New()
+	_, err = io.Copy(hash, file)
+	return hash.Sum(nil), err
+}
+
+// reuseTags are those of an AMI with the given base.
+func (o *Options) reuseTags(baseID string) map[string]string {
+	if !o.Reusing() {
+		return nil
+	}
+	return map[string]string{TagReuseKey: o.key, TagBase: baseID}
 }
 
 func (o *Options) prepareReuse(source Source) []error {
 	var errs []error
-	if o.ReuseKey != "" && source.Local {
-		errs = append(errs, fmt.Errorf("reuse_key is given with source_image, and tells AMIs apart that have an AMI as base; leave one of them out"))
+	if o.Reusing() && source.Local {
+		errs = append(errs, errors.New("reuse_key or reuse_files is given with source_image, and they tell AMIs apart that have an AMI as base; leave one of them out"))
 	}
 	for _, r := range o.ReuseKey {
 		if unicode.IsControl(r) {
@@ -58,10 +90,10 @@ func (o *Options) prepareReuse(source Source) []error {
 	return errs
 }
 
-// Reused gives the artifact of an earlier build: the youngest available AMI of
-// this account with the reuse_key, the base that the source finds now, and the
-// architecture. It is nil where there is none. An AMI that a run has not
-// finished, or that is deprecated, is none.
+// Reused gives the artifact of an earlier build, once ReadReuseFiles has made the
+// key: the youngest available AMI of this account with it, the base that the
+// source finds now, and the architecture. It is nil where there is none. An AMI
+// that a run has not finished, or that is deprecated, is none.
 func (o *Options) Reused(ctx context.Context, ui Ui, cfg aws.Config, source base.Source, architecture string) (*image.Artifact, error) {
 	api := ec2.NewFromConfig(cfg)
 	found, err := source.Find(ctx, api, ssm.NewFromConfig(cfg), architecture)
@@ -78,7 +110,7 @@ func (o *Options) Reused(ctx context.Context, ui Ui, cfg aws.Config, source base
 		return nil, nil
 	}
 	reused := image.Youngest(made)
-	ui.Say(fmt.Sprintf("AMI %s (%s) of %s has the reuse_key and the base %s: it is used again, and nothing is baked (-force bakes anyway)",
+	ui.Say(fmt.Sprintf("AMI %s (%s) of %s has the same reuse_key and reuse_files, and the base %s: it is used again, and nothing is baked (-force bakes anyway)",
 		aws.ToString(reused.ImageId), aws.ToString(reused.Name), aws.ToString(reused.CreationDate), wanted[TagBase]))
 	return &image.Artifact{
 		AMIs:  map[string]string{cfg.Region: aws.ToString(reused.ImageId)},

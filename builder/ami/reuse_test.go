@@ -1,6 +1,8 @@
 package ami
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -20,9 +22,47 @@ func TestReuseTagsHoldTheKeyOrItsDigest(t *testing.T) {
 		}},
 	} {
 		options := Options{ReuseKey: test.key}
+		if err := options.ReadReuseFiles(); err != nil {
+			t.Fatal(err)
+		}
 		if diff := cmp.Diff(test.want, options.reuseTags("ami-0ab1")); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
+	}
+}
+
+func TestReuseFilesCountByTheirContent(t *testing.T) {
+	file := func(content string) string {
+		path := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	key := func(o Options) string {
+		if err := o.ReadReuseFiles(); err != nil {
+			t.Fatal(err)
+		}
+		return o.reuseTags("")[TagReuseKey]
+	}
+	of := key(Options{ReuseFiles: []string{file("a"), file("b")}})
+	if again := key(Options{ReuseFiles: []string{file("a"), file("b")}}); again != of || len(of) != 71 {
+		t.Errorf("the same files give %q and %q", of, again)
+	}
+	for name, o := range map[string]Options{
+		"other content":  {ReuseFiles: []string{file("a"), file("c")}},
+		"other order":    {ReuseFiles: []string{file("b"), file("a")}},
+		"fewer files":    {ReuseFiles: []string{file("a")}},
+		"content joined": {ReuseFiles: []string{file("ab")}},
+		"with a key":     {ReuseKey: "a", ReuseFiles: []string{file("a"), file("b")}},
+	} {
+		if other := key(o); other == of {
+			t.Errorf("%s give the same key", name)
+		}
+	}
+	missing := Options{ReuseFiles: []string{filepath.Join(t.TempDir(), "none")}}
+	if err := missing.ReadReuseFiles(); err == nil || !strings.Contains(err.Error(), "reuse_files: open ") {
+		t.Errorf("a file that is not there gives %v", err)
 	}
 }
 
@@ -32,7 +72,7 @@ func TestReuseKeyIsRefused(t *testing.T) {
 		local bool
 		says  string
 	}{
-		"of a local base":          {"hello", true, "reuse_key is given with source_image"},
+		"of a local base":          {"hello", true, "reuse_key or reuse_files is given with source_image"},
 		"with a control character": {"hello\n", false, `reuse_key has the control character '\n'`},
 	} {
 		options := Options{AmiName: "hello", ReuseKey: test.key}

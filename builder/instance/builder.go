@@ -55,10 +55,8 @@ type build struct {
 
 // Run bakes.
 func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook) (packersdk.Artifact, error) {
-	if b.config.ReuseKey != "" && !b.config.PackerForce {
-		if reused, err := b.reuse(ctx, ui); err != nil || reused != nil {
-			return reused, err
-		}
+	if reused, err := b.reuse(ctx, ui); err != nil || reused != nil {
+		return reused, err
 	}
 	state := new(multistep.BasicStateBag)
 	state.Put("ui", ui)
@@ -102,11 +100,15 @@ func (b *build) result(state multistep.StateBag) error {
 
 // reuse gives the AMI of an earlier build that is the same; nil if there is none.
 func (b *Builder) reuse(ctx context.Context, ui packersdk.Ui) (packersdk.Artifact, error) {
-	cfg, err := b.config.Load(ctx)
+	c := &b.config
+	if err := c.ReadReuseFiles(); err != nil || !c.Reusing() || c.PackerForce {
+		return nil, err
+	}
+	cfg, err := c.Load(ctx)
 	if err != nil {
 		return nil, err
 	}
-	reused, err := b.config.Reused(ctx, ui, cfg, b.config.Source, b.config.Architecture)
+	reused, err := c.Reused(ctx, ui, cfg, c.Source, c.Architecture)
 	if err != nil || reused == nil {
 		return nil, err
 	}

@@ -38,6 +38,7 @@ type FlatConfig struct {
 	ImdsSupport                       *string               `mapstructure:"imds_support" required:"false" cty:"imds_support" hcl:"imds_support"`
 	BootMode                          *string               `mapstructure:"boot_mode" required:"false" cty:"boot_mode" hcl:"boot_mode"`
 	ReuseKey                          *string               `mapstructure:"reuse_key" required:"false" cty:"reuse_key" hcl:"reuse_key"`
+	ReuseFiles                        []string              `mapstructure:"reuse_files" required:"false" cty:"reuse_files" hcl:"reuse_files"`
 	DeprecateAt                       *string               `mapstructure:"deprecate_at" required:"false" cty:"deprecate_at" hcl:"deprecate_at"`
 	VolumeSize                        *int64                `mapstructure:"volume_size" required:"false" cty:"volume_size" hcl:"volume_size"`
 	VolumeType                        *string               `mapstructure:"volume_type" required:"false" cty:"volume_type" hcl:"volume_type"`
@@ -154,6 +155,7 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"imds_support":                          &hcldec.AttrSpec{Name: "imds_support", Type: cty.String, Required: false},
 		"boot_mode":                             &hcldec.AttrSpec{Name: "boot_mode", Type: cty.String, Required: false},
 		"reuse_key":                             &hcldec.AttrSpec{Name: "reuse_key", Type: cty.String, Required: false},
+		"reuse_files":                           &hcldec.AttrSpec{Name: "reuse_files", Type: cty.List(cty.String), Required: false},
 		"deprecate_at":                          &hcldec.AttrSpec{Name: "deprecate_at", Type: cty.String, Required: false},
 		"volume_size":                           &hcldec.AttrSpec{Name: "volume_size", Type: cty.Number, Required: false},
 		"volume_type":                           &hcldec.AttrSpec{Name: "volume_type", Type: cty.String, Required: false},
