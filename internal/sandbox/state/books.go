@@ -44,11 +44,12 @@ type Books struct {
 	mu      sync.Mutex
 	ledgers map[string]ledger
 	saving  *time.Timer // set while a save is due
-	closed  bool        // nothing is saved any more
+	closed  bool        // no save becomes due any more
 
 	lastWrite time.Duration // what it took to write all pages
 
 	writing sync.Mutex                   // held while files are written
+	ended   bool                         // the last save is done; the directory may be another sandbox's
 	written map[string][sha256.Size]byte // the digests of what the files hold
 }
 
@@ -124,10 +125,17 @@ func (b *Books) Dir(region, name string) (string, error) {
 	return dir, nil
 }
 
-// Save writes the pages that have changed.
+// Save writes the pages that have changed, until the books are closed.
 func (b *Books) Save() error {
 	b.writing.Lock()
 	defer b.writing.Unlock()
+	return b.save()
+}
+
+func (b *Books) save() error {
+	if b.ended {
+		return nil
+	}
 	files, err := b.write()
 	var errs []error
 	for _, path := range slices.Sorted(maps.Keys(files)) {
@@ -180,10 +188,15 @@ func (b *Books) write() (map[string][sha256.Size]byte, error) {
 	return files, nil
 }
 
-// Close saves what has changed. What changes afterwards is not saved.
+// Close saves what has changed. What changes afterwards is not saved, also not by
+// a save that was due.
 func (b *Books) Close() error {
 	b.Read(func() { b.closed = true })
-	return errors.Join(b.Save(), b.lock.Close())
+	b.writing.Lock()
+	defer b.writing.Unlock()
+	err := b.save()
+	b.ended = true
+	return errors.Join(err, b.lock.Close())
 }
 
 // Digests tell whether the books have changed: a digest of each page, by the

@@ -71,6 +71,21 @@ func TestAChangeIsSavedAMomentLater(t *testing.T) {
 	})
 }
 
+func TestNothingIsSavedOnceTheBooksAreClosed(t *testing.T) {
+	dir := t.TempDir()
+	books, ledger := open(t, dir)
+	if err := books.Close(); err != nil {
+		t.Fatal(err)
+	}
+	books.Do(func() { ledger.In("eu-west-1") })
+	if err := books.Save(); err != nil { // as a save does that was due
+		t.Fatal(err)
+	}
+	if saved, _ := filepath.Glob(filepath.Join(dir, "*", "*")); len(saved) > 0 {
+		t.Errorf("saved after the end: %v", saved)
+	}
+}
+
 func TestDamagedStateNamesTheFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "eu-west-1", "names.json")
