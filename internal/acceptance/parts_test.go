@@ -99,6 +99,9 @@ var parts = []part{
 	{name: "immutable-instance-create_image", of: "immutable-instance", machines: true, acts: []act{
 		{name: "an AMI of a whole instance", play: bakeInstance(`image_method = "create_image"`)},
 	}},
+	{name: "immutable-instance-instance_connect", of: "immutable-instance", machines: true, acts: []act{
+		{name: "an AMI of an instance that keys are pushed to", play: bakeInstance(`ssh_interface = "instance_connect"`)},
+	}},
 	{name: "immutable-existing", acts: []act{
 		{name: "by tags", play: find(`tags = { Name = var.name }`)},
 		{name: "by a parameter", play: find(`ssm_parameter = "/${var.name}"`), starved: []string{"ssm:GetParameter"}},
