@@ -21,6 +21,7 @@ type keys interface {
 type groups interface {
 	CreateSecurityGroup(context.Context, *ec2.CreateSecurityGroupInput, ...func(*ec2.Options)) (*ec2.CreateSecurityGroupOutput, error)
 	AuthorizeSecurityGroupIngress(context.Context, *ec2.AuthorizeSecurityGroupIngressInput, ...func(*ec2.Options)) (*ec2.AuthorizeSecurityGroupIngressOutput, error)
+	DescribeSecurityGroups(context.Context, *ec2.DescribeSecurityGroupsInput, ...func(*ec2.Options)) (*ec2.DescribeSecurityGroupsOutput, error)
 	DeleteSecurityGroup(context.Context, *ec2.DeleteSecurityGroupInput, ...func(*ec2.Options)) (*ec2.DeleteSecurityGroupOutput, error)
 }
 
@@ -30,26 +31,56 @@ func (b Bakery) KeyPair(ctx context.Context, public []byte) (name string, err er
 	ctx, stop := begin(ctx)
 	defer stop()
 	name = b.name()
-	out, err := b.EC2.ImportKeyPair(ctx, &ec2.ImportKeyPairInput{
+	_, err = b.EC2.ImportKeyPair(ctx, &ec2.ImportKeyPairInput{
 		KeyName: &name, PublicKeyMaterial: public, TagSpecifications: b.tagged(types.ResourceTypeKeyPair),
 	})
 	// A duplicate is one of this very run, whose answer was lost.
 	if err != nil && cloud.Code(err) != "InvalidKeyPair.Duplicate" {
 		return "", fmt.Errorf("make a temporary key pair (ec2:ImportKeyPair): %w", err)
 	}
-	request := &ec2.DeleteKeyPairInput{KeyName: &name}
-	if out != nil {
-		request = &ec2.DeleteKeyPairInput{KeyPairId: out.KeyPairId}
-	}
-	b.Ladder.Add("delete key pair "+name, func(ctx context.Context) error {
-		_, err := b.EC2.DeleteKeyPair(ctx, request)
-		return unless(err, "InvalidKeyPair.NotFound")
-	})
+	born := cloud.Born()
+	b.Ladder.Add("delete key pair "+name, func(ctx context.Context) error { return b.deleteKey(ctx, name, born) })
 	return name, nil
+}
+
+// deleteKey deletes a key pair. EC2 answers that it has done so also where it
+// knows none of the name; only of one that it knew it tells the id.
+func (b Bakery) deleteKey(ctx context.Context, name string, born *cloud.Newborn) error {
+	return cloud.Wait(ctx, cloud.Until{What: "key pair " + name + " is gone"}, func(ctx context.Context) (bool, string, error) {
+		out, err := b.EC2.DeleteKeyPair(ctx, &ec2.DeleteKeyPairInput{KeyName: &name})
+		if err = unless(err, "InvalidKeyPair.NotFound"); err != nil {
+			return false, "", err
+		}
+		return out != nil && out.KeyPairId != nil || !born.MayAppear(), "it can't be found yet", nil
+	})
 }
 
 // SecurityGroup makes a group in a VPC that lets the sources at a TCP port.
 func (b Bakery) SecurityGroup(ctx context.Context, vpc string, port int32, sources []string) (id string, err error) {
+	group, born, err := b.makeGroup(ctx, vpc)
+	if err != nil {
+		return "", fmt.Errorf("make a temporary security group in %s (ec2:CreateSecurityGroup): %w", vpc, err)
+	}
+	b.Ladder.Add("delete security group "+group, func(ctx context.Context) error { return b.deleteGroup(ctx, group, born) })
+	var ranges []types.IpRange
+	for _, cidr := range sources {
+		ranges = append(ranges, types.IpRange{CidrIp: &cidr})
+	}
+	err = appearing(ctx, born, "security group "+group, func(ctx context.Context) error {
+		_, err := b.EC2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{
+			GroupId:       &group,
+			IpPermissions: []types.IpPermission{{IpProtocol: aws.String("tcp"), FromPort: &port, ToPort: &port, IpRanges: ranges}},
+		})
+		return unless(err, "InvalidPermission.Duplicate")
+	}, "InvalidGroup.NotFound")
+	if err != nil {
+		return "", fmt.Errorf("let %q at port %d of the temporary security group %s (ec2:AuthorizeSecurityGroupIngress): %w", sources, port, group, err)
+	}
+	return group, nil
+}
+
+// makeGroup makes a group that lets nobody in.
+func (b Bakery) makeGroup(ctx context.Context, vpc string) (id string, born *cloud.Newborn, err error) {
 	ctx, stop := begin(ctx)
 	defer stop()
 	name := b.name()
@@ -57,37 +88,49 @@ func (b Bakery) SecurityGroup(ctx context.Context, vpc string, port int32, sourc
 		GroupName: &name, VpcId: &vpc, Description: aws.String("Access to an instance that Packer bakes on"),
 		TagSpecifications: b.tagged(types.ResourceTypeSecurityGroup),
 	})
+	if cloud.Code(err) == "InvalidGroup.Duplicate" {
+		id, err = b.findGroup(ctx, vpc, name)
+		return id, cloud.Born(), err
+	}
 	if err != nil {
-		return "", fmt.Errorf("make a temporary security group in %s (ec2:CreateSecurityGroup): %w", vpc, err)
+		return "", nil, err
 	}
-	group := *out.GroupId
-	b.Ladder.Add("delete security group "+group, func(ctx context.Context) error { return b.deleteGroup(ctx, group) })
-	var ranges []types.IpRange
-	for _, cidr := range sources {
-		ranges = append(ranges, types.IpRange{CidrIp: &cidr})
-	}
-	_, err = b.EC2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{
-		GroupId:       &group,
-		IpPermissions: []types.IpPermission{{IpProtocol: aws.String("tcp"), FromPort: &port, ToPort: &port, IpRanges: ranges}},
+	return *out.GroupId, cloud.Born(), nil
+}
+
+// findGroup finds the group that this very bake has made, when the answer to that
+// was lost: nobody else gives one its name. It may show late.
+func (b Bakery) findGroup(ctx context.Context, vpc, name string) (id string, err error) {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cloud.Visibility+cloud.AttemptTimeout)
+	defer stop()
+	until := cloud.Until{What: "security group " + name + " can be seen", Deadline: cloud.Visibility}
+	err = cloud.Wait(ctx, until, func(ctx context.Context) (bool, string, error) {
+		out, err := b.EC2.DescribeSecurityGroups(ctx, &ec2.DescribeSecurityGroupsInput{Filters: []types.Filter{
+			{Name: aws.String("group-name"), Values: []string{name}}, {Name: aws.String("vpc-id"), Values: []string{vpc}},
+		}})
+		if err != nil || len(out.SecurityGroups) == 0 {
+			return false, "there is none", err
+		}
+		id = aws.ToString(out.SecurityGroups[0].GroupId)
+		return true, "", nil
 	})
-	if err := unless(err, "InvalidPermission.Duplicate"); err != nil {
-		return "", fmt.Errorf("let %q at port %d of the temporary security group %s (ec2:AuthorizeSecurityGroupIngress): %w", sources, port, group, err)
-	}
-	return group, nil
+	return id, err
 }
 
 // lingering is how long a group may seem to be in use by an instance that was
 // terminated.
 const lingering = 2 * time.Minute
 
-func (b Bakery) deleteGroup(ctx context.Context, id string) error {
+func (b Bakery) deleteGroup(ctx context.Context, id string, born *cloud.Newborn) error {
 	began := time.Now()
 	return cloud.Wait(ctx, cloud.Until{What: "security group " + id + " is deleted"}, func(ctx context.Context) (bool, string, error) {
 		_, err := b.EC2.DeleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: &id})
-		if cloud.Code(err) == "DependencyViolation" && time.Since(began) < lingering {
+		switch code := cloud.Code(err); {
+		case code == "DependencyViolation" && time.Since(began) < lingering:
 			return false, err.Error(), nil
+		case code == "InvalidGroup.NotFound":
+			return !born.MayAppear(), err.Error(), nil
 		}
-		err = unless(err, "InvalidGroup.NotFound")
 		return err == nil, "", err
 	})
 }

@@ -57,13 +57,15 @@ func (b Bakery) Snapshot(ctx context.Context, i types.Instance, description stri
 		return Snapshot{}, fmt.Errorf("snapshot the root volume of %s (ec2:CreateSnapshots): %w", id, err)
 	}
 	made := Snapshot{ID: *out.Snapshots[0].SnapshotId, Size: aws.ToInt32(out.Snapshots[0].VolumeSize), born: cloud.Born()}
-	b.Ladder.Add("delete snapshot "+made.ID, func(ctx context.Context) error { return b.deleteSnapshot(ctx, made.ID) })
+	b.Ladder.Add("delete snapshot "+made.ID, func(ctx context.Context) error { return b.deleteSnapshot(ctx, made.ID, made.born) })
 	return made, nil
 }
 
-func (b Bakery) deleteSnapshot(ctx context.Context, id string) error {
-	_, err := b.EC2.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: &id})
-	return unless(err, "InvalidSnapshot.NotFound")
+func (b Bakery) deleteSnapshot(ctx context.Context, id string, born *cloud.Newborn) error {
+	return vanishing(ctx, born, "snapshot "+id, func(ctx context.Context) error {
+		_, err := b.EC2.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: &id})
+		return err
+	}, "InvalidSnapshot.NotFound")
 }
 
 // Firmware is the instance's UEFI variable store in base64; "" if it has none.
@@ -136,14 +138,39 @@ func (b Bakery) Image(ctx context.Context, i types.Instance, name, description s
 		request.Description = &description
 	}
 	out, err := b.EC2.CreateImage(ctx, request)
+	if cloud.Code(err) == "InvalidAMIName.Duplicate" {
+		id, err = b.findImage(ctx, name, err)
+	} else if err == nil {
+		id = *out.ImageId
+	}
 	if err != nil {
 		return "", nil, fmt.Errorf("make AMI %q of %s (ec2:CreateImage): %w", name, aws.ToString(i.InstanceId), err)
 	}
-	id, born = *out.ImageId, cloud.Born()
+	born = cloud.Born()
 	b.Ladder.Add("remove AMI "+id, func(ctx context.Context) error {
 		return errors.Join(image.Deregister(ctx, b.EC2, id, born), b.removeSnapshots(ctx, aws.ToString(i.InstanceId), id))
 	})
 	return id, born, nil
+}
+
+// findImage finds out whether the name is taken by this very image, when the
+// answer to its making was lost. It may show late.
+func (b Bakery) findImage(ctx context.Context, name string, duplicate error) (id string, err error) {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cloud.Visibility+cloud.AttemptTimeout)
+	defer stop()
+	var found types.Image
+	until := cloud.Until{What: fmt.Sprintf("the AMI named %q can be seen", name), Deadline: cloud.Visibility}
+	err = cloud.Wait(ctx, until, func(ctx context.Context) (is bool, state string, err error) {
+		found, is, err = image.Named(ctx, b.EC2, name)
+		return is, "there is none", err
+	})
+	if err != nil {
+		return "", errors.Join(duplicate, err)
+	}
+	if image.Tags(found)[cloud.TagRun] != b.Run.ID {
+		return "", image.TakenError(name, found)
+	}
+	return aws.ToString(found.ImageId), nil
 }
 
 // removeSnapshots deletes the snapshots that CreateImage began for an image, which
@@ -159,7 +186,7 @@ func (b Bakery) removeSnapshots(ctx context.Context, instance, ami string) error
 	}
 	var errs []error
 	for _, s := range out.Snapshots {
-		errs = append(errs, b.deleteSnapshot(ctx, aws.ToString(s.SnapshotId)))
+		errs = append(errs, b.deleteSnapshot(ctx, aws.ToString(s.SnapshotId), nil))
 	}
 	return errors.Join(errs...)
 }

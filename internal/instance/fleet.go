@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
+	"github.com/immutable-server/packer-plugin-immutable/internal/cloud"
 	"github.com/immutable-server/packer-plugin-immutable/internal/tags"
 )
 
@@ -54,7 +55,8 @@ func (b Bakery) Launch(ctx context.Context, l Launch) (id string, err error) {
 	if ctx.Err() != nil {
 		return "", context.Cause(ctx)
 	}
-	ctx, stop := begin(ctx)
+	interrupted := ctx
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cloud.Visibility+2*cloud.AttemptTimeout)
 	defer stop()
 	template, err := b.EC2.CreateLaunchTemplate(ctx, &ec2.CreateLaunchTemplateInput{
 		LaunchTemplateName: aws.String(b.name()),
@@ -65,9 +67,14 @@ func (b Bakery) Launch(ctx context.Context, l Launch) (id string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("make a temporary launch template (ec2:CreateLaunchTemplate): %w", err)
 	}
+	made := *template.LaunchTemplate.LaunchTemplateId
+	born := cloud.Born()
 	defer func() {
-		_, undo := b.EC2.DeleteLaunchTemplate(ctx, &ec2.DeleteLaunchTemplateInput{LaunchTemplateId: template.LaunchTemplate.LaunchTemplateId})
-		if undo = unless(undo, "InvalidLaunchTemplateId.NotFound"); undo != nil {
+		undo := vanishing(ctx, born, "it", func(ctx context.Context) error {
+			_, err := b.EC2.DeleteLaunchTemplate(ctx, &ec2.DeleteLaunchTemplateInput{LaunchTemplateId: &made})
+			return err
+		}, "InvalidLaunchTemplateId.NotFound")
+		if undo != nil {
 			err = errors.Join(err, fmt.Errorf("delete the temporary launch template %s: %w", aws.ToString(template.LaunchTemplate.LaunchTemplateName), undo))
 		}
 	}()
@@ -77,7 +84,7 @@ func (b Bakery) Launch(ctx context.Context, l Launch) (id string, err error) {
 	}
 	var refusals []string
 	for _, market := range markets {
-		id, more, err := b.fleet(ctx, l, *template.LaunchTemplate.LaunchTemplateId, market)
+		id, more, err := b.fleet(ctx, interrupted, l, made, born, market)
 		if err != nil {
 			return "", err
 		}
@@ -92,33 +99,29 @@ func (b Bakery) Launch(ctx context.Context, l Launch) (id string, err error) {
 	return "", fmt.Errorf("launch an instance: AWS refused every type and subnet:\n  %s\nadd instance_types or subnets, or try again later", strings.Join(refusals, "\n  "))
 }
 
-// fleet asks for one instance in all pools of a market.
-func (b Bakery) fleet(ctx context.Context, l Launch, template string, market types.DefaultTargetCapacityType) (id string, refusals []string, err error) {
-	var overrides []types.FleetLaunchTemplateOverridesRequest
-	for _, kind := range l.Types {
-		for _, subnet := range l.Place.Subnets {
-			overrides = append(overrides, types.FleetLaunchTemplateOverridesRequest{
-				InstanceType: types.InstanceType(kind), SubnetId: subnet.SubnetId, Priority: aws.Float64(float64(len(overrides))),
-			})
+// unseen are the codes by which EC2 refuses a fleet because it does not know yet
+// what was made for it.
+var unseen = []string{
+	"InvalidLaunchTemplateId.NotFound", "InvalidLaunchTemplateId.VersionNotFound", "InvalidKeyPair.NotFound", "InvalidGroup.NotFound",
+}
+
+// fleet asks for one instance in all pools of a market. Born is what was made for
+// it last.
+func (b Bakery) fleet(ctx, interrupted context.Context, l Launch, template string, born *cloud.Newborn, market types.DefaultTargetCapacityType) (id string, refusals []string, err error) {
+	var out *ec2.CreateFleetOutput
+	attempt := 0
+	err = cloud.Wait(ctx, cloud.Until{What: "what the instance needs can be seen"}, func(ctx context.Context) (bool, string, error) {
+		attempt++ // a token is for what it was used with first
+		out, err = b.EC2.CreateFleet(ctx, b.fleetRequest(l, template, market, attempt))
+		if interrupted.Err() == nil && born.MayAppear() && (slices.Contains(unseen, cloud.Code(err)) || err == nil && allUnseen(out)) {
+			return false, "not yet", nil
 		}
-	}
-	out, err := b.EC2.CreateFleet(ctx, &ec2.CreateFleetInput{
-		Type:        types.FleetTypeInstant,
-		ClientToken: aws.String(b.token(string(market))),
-		TargetCapacitySpecification: &types.TargetCapacitySpecificationRequest{
-			TotalTargetCapacity: aws.Int32(1), DefaultTargetCapacityType: market,
-		},
-		OnDemandOptions: &types.OnDemandOptionsRequest{AllocationStrategy: types.FleetOnDemandAllocationStrategyPrioritized},
-		SpotOptions:     &types.SpotOptionsRequest{AllocationStrategy: types.SpotAllocationStrategyCapacityOptimizedPrioritized},
-		LaunchTemplateConfigs: []types.FleetLaunchTemplateConfigRequest{{
-			LaunchTemplateSpecification: &types.FleetLaunchTemplateSpecificationRequest{LaunchTemplateId: &template, Version: aws.String("$Latest")},
-			Overrides:                   overrides,
-		}},
-		TagSpecifications: b.tagged(types.ResourceTypeFleet),
+		return err == nil, "", err
 	})
 	if err != nil {
 		return "", nil, fmt.Errorf("launch an instance (ec2:CreateFleet): %w", err)
 	}
+	born.Seen()
 	for _, refusal := range out.Errors {
 		refusals = append(refusals, refused(refusal, market, l.Place))
 	}
@@ -130,6 +133,38 @@ func (b Bakery) fleet(ctx context.Context, l Launch, template string, market typ
 		}
 	}
 	return "", refusals, nil
+}
+
+// allUnseen tells whether there is no instance for that reason alone.
+func allUnseen(out *ec2.CreateFleetOutput) bool {
+	return len(out.Instances) == 0 && len(out.Errors) > 0 && !slices.ContainsFunc(out.Errors, func(e types.CreateFleetError) bool {
+		return !slices.Contains(unseen, aws.ToString(e.ErrorCode))
+	})
+}
+
+func (b Bakery) fleetRequest(l Launch, template string, market types.DefaultTargetCapacityType, attempt int) *ec2.CreateFleetInput {
+	var overrides []types.FleetLaunchTemplateOverridesRequest
+	for _, kind := range l.Types {
+		for _, subnet := range l.Place.Subnets {
+			overrides = append(overrides, types.FleetLaunchTemplateOverridesRequest{
+				InstanceType: types.InstanceType(kind), SubnetId: subnet.SubnetId, Priority: aws.Float64(float64(len(overrides))),
+			})
+		}
+	}
+	return &ec2.CreateFleetInput{
+		Type:        types.FleetTypeInstant,
+		ClientToken: aws.String(b.token(fmt.Sprintf("%s-%d", market, attempt))),
+		TargetCapacitySpecification: &types.TargetCapacitySpecificationRequest{
+			TotalTargetCapacity: aws.Int32(1), DefaultTargetCapacityType: market,
+		},
+		OnDemandOptions: &types.OnDemandOptionsRequest{AllocationStrategy: types.FleetOnDemandAllocationStrategyPrioritized},
+		SpotOptions:     &types.SpotOptionsRequest{AllocationStrategy: types.SpotAllocationStrategyCapacityOptimizedPrioritized},
+		LaunchTemplateConfigs: []types.FleetLaunchTemplateConfigRequest{{
+			LaunchTemplateSpecification: &types.FleetLaunchTemplateSpecificationRequest{LaunchTemplateId: &template, Version: aws.String("$Latest")},
+			Overrides:                   overrides,
+		}},
+		TagSpecifications: b.tagged(types.ResourceTypeFleet),
+	}
 }
 
 // refused is a refusal with its market, type, subnet and reason, on one line.

@@ -2,6 +2,7 @@
 // launched wherever there is capacity, reached, stopped, and its root volume
 // becomes a snapshot or an image.
 //
+//	appear.go    what was just made may not be seen yet
 //	access.go    the key pair and the security group that are made for it
 //	subnets.go   where it may run
 //	fleet.go     its launch, with EC2 Fleet
