@@ -18,10 +18,12 @@ variable "name" { type = string }
 variable "rpm" { type = string }
 variable "method" { default = "snapshot" }
 variable "interface" { default = "" }
+variable "spot" { default = false }
 source "immutable-instance" "x" {
   ami_name      = var.name
   image_method  = var.method
   ssh_interface = var.interface
+  spot          = var.spot
   run_tags      = { job = var.name }
   user_data     = "#!/bin/sh\necho told >/var/tmp/told\n"
   tags          = { Base = "{{ .SourceAMI }}" }
@@ -43,23 +45,24 @@ build {
 `
 
 // TestInstance bakes on instances that run, by both methods, with a key pair and
-// with keys that are pushed, and launches what comes out. Each build loses its
+// with keys that are pushed, On-Demand and Spot, and launches what comes out. Each build loses its
 // connection once.
 func TestInstance(t *testing.T) {
 	t.Parallel()
 	stage, box := sandbox(t)
 	hcl := templateFile(t, instanceBuild)
-	for _, test := range []struct{ name, method, way string }{
-		{"by snapshot", "snapshot", ""},
-		{"by image", "create_image", ""},
-		{"by connect", "snapshot", "instance_connect"},
+	for _, test := range []struct{ name, method, way, spot string }{
+		{"by snapshot", "snapshot", "", "false"},
+		{"by image", "create_image", "", "false"},
+		{"by connect", "snapshot", "instance_connect", "false"},
+		{"by spot", "snapshot", "", "true"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			name := "instance-" + strings.ReplaceAll(test.name, " ", "-")
 			output, err := stage.Packer(t.Context(), rehearsal.Packer{
 				Dir: root, Env: box.Environ("AKIAINSTANCE"), Args: []string{"build",
-					"-var", "name=" + name, "-var", "rpm=" + rpm(t, "1.0.0"), "-var", "method=" + test.method, "-var", "interface=" + test.way, hcl},
+					"-var", "name=" + name, "-var", "rpm=" + rpm(t, "1.0.0"), "-var", "method=" + test.method, "-var", "interface=" + test.way, "-var", "spot=" + test.spot, hcl},
 			})
 			if err != nil {
 				t.Fatalf("%v\n%s", err, output)
