@@ -113,7 +113,7 @@ func (b Bakery) fleet(ctx, interrupted context.Context, l Launch, template strin
 	err = cloud.Wait(ctx, cloud.Until{What: "what the instance needs can be seen"}, func(ctx context.Context) (bool, string, error) {
 		attempt++ // a token is for what it was used with first
 		out, err = b.EC2.CreateFleet(ctx, b.fleetRequest(l, template, market, attempt))
-		if interrupted.Err() == nil && born.MayAppear() && (slices.Contains(unseen, cloud.Code(err)) || err == nil && allUnseen(out)) {
+		if interrupted.Err() == nil && born.MayAppear() && (slices.Contains(unseen, cloud.Code(err)) || err == nil && anyUnseen(out)) {
 			return false, "not yet", nil
 		}
 		return err == nil, "", err
@@ -135,10 +135,10 @@ func (b Bakery) fleet(ctx, interrupted context.Context, l Launch, template strin
 	return "", refusals, nil
 }
 
-// allUnseen tells whether there is no instance for that reason alone.
-func allUnseen(out *ec2.CreateFleetOutput) bool {
-	return len(out.Instances) == 0 && len(out.Errors) > 0 && !slices.ContainsFunc(out.Errors, func(e types.CreateFleetError) bool {
-		return !slices.Contains(unseen, aws.ToString(e.ErrorCode))
+// anyUnseen tells whether there is no instance, and in a pool for that reason.
+func anyUnseen(out *ec2.CreateFleetOutput) bool {
+	return len(out.Instances) == 0 && slices.ContainsFunc(out.Errors, func(e types.CreateFleetError) bool {
+		return slices.Contains(unseen, aws.ToString(e.ErrorCode))
 	})
 }
 
