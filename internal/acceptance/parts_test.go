@@ -102,6 +102,12 @@ var parts = []part{
 	{name: "immutable-instance-instance_connect", of: "immutable-instance", machines: true, acts: []act{
 		{name: "an AMI of an instance that keys are pushed to", play: bakeInstance(`ssh_interface = "instance_connect"`)},
 	}},
+	{name: "immutable-instance-iam_instance_profile", of: "immutable-instance", machines: true, acts: []act{
+		{name: "an instance with a role", play: bakeInstance(`iam_instance_profile = "baker"`)},
+	}},
+	{name: "immutable-instance-kms_key_id", of: "immutable-instance", machines: true, acts: []act{
+		{name: "an encrypted AMI of an instance", play: bakeInstance(encrypted)},
+	}},
 	{name: "immutable-existing", acts: []act{
 		{name: "by tags", play: find(`tags = { Name = var.name }`)},
 		{name: "by a parameter", play: find(`ssm_parameter = "/${var.name}"`), starved: []string{"ssm:GetParameter"}},
