@@ -2,9 +2,9 @@ package balancer
 
 import (
 	"context"
-	"io"
 	"net"
-	"sync"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/relay"
 )
 
 // relay accepts the connections of a TCP listener until it is closed.
@@ -38,18 +38,5 @@ func (b *Balancer) carry(ctx context.Context, client net.Conn, l *listener) {
 	defer context.AfterFunc(t.ctx, cut)() // the target was removed
 	defer context.AfterFunc(ctx, cut)()   // the listener was closed
 
-	var both sync.WaitGroup
-	both.Go(func() { pass(server, client) })
-	both.Go(func() { pass(client, server) })
-	both.Wait()
-}
-
-// pass copies one direction to its end, and says to the other side that it has ended.
-func pass(to, from net.Conn) {
-	_, _ = io.Copy(to, from) // either side may hang up at any time
-	if half, ok := to.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite()
-		return
-	}
-	_ = to.Close()
+	relay.Join(client, server)
 }

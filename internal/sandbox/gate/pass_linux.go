@@ -2,10 +2,10 @@ package gate
 
 import (
 	"context"
-	"io"
 	"net"
-	"sync"
 	"time"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/relay"
 )
 
 // connectTimeout is how long the instance may take to accept a connection.
@@ -40,18 +40,5 @@ func (g *Gate) carry(client *net.TCPConn, dial Dial) {
 		_ = server.Close()
 	})()
 
-	var both sync.WaitGroup
-	both.Go(func() { pass(server, client) })
-	both.Go(func() { pass(client, server) })
-	both.Wait()
-}
-
-// pass copies one direction to its end, and says to the other side that it has ended.
-func pass(to, from net.Conn) {
-	_, _ = io.Copy(to, from) // either side may hang up at any time
-	if half, ok := to.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite()
-		return
-	}
-	_ = to.Close()
+	relay.Join(client, server)
 }
