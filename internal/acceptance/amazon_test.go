@@ -1,6 +1,7 @@
 package acceptance
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/smithy-go"
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/rehearsal"
 )
@@ -269,8 +271,8 @@ func (a amazon) gone(images map[string]ec2types.Image) {
 	for region, image := range images {
 		for _, device := range image.BlockDeviceMappings {
 			_, err := a.in(region).DescribeSnapshots(a.Context(), &ec2.DescribeSnapshotsInput{SnapshotIds: []string{*device.Ebs.SnapshotId}})
-			if err == nil {
-				a.Errorf("%s: %s of the former image is still there", region, *device.Ebs.SnapshotId)
+			if e, ok := errors.AsType[smithy.APIError](err); !ok || e.ErrorCode() != "InvalidSnapshot.NotFound" {
+				a.Errorf("%s: %s of the former image is still there (%v)", region, *device.Ebs.SnapshotId, err)
 			}
 		}
 	}
