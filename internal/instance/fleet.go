@@ -121,7 +121,9 @@ func (b Bakery) fleet(ctx, interrupted context.Context, l Launch, template strin
 	if err != nil {
 		return "", nil, fmt.Errorf("launch an instance (ec2:CreateFleet): %w", err)
 	}
-	born.Seen()
+	if !anyUnseen(out) {
+		born.Seen()
+	}
 	for _, refusal := range out.Errors {
 		refusals = append(refusals, refused(refusal, market, l.Place))
 	}
