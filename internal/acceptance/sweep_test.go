@@ -291,9 +291,11 @@ func runSweep(t *testing.T, stage *rehearsal.Stage, box *rehearsal.Sandbox, args
 	t.Helper()
 	command := exec.CommandContext(t.Context(), stage.Plugin, append([]string{"sweep", "--json"}, args...)...)
 	command.Env = box.Environ("AKIASWEEP")
+	var stderr strings.Builder
+	command.Stderr = &stderr
 	out, err := command.Output()
 	if err != nil {
-		t.Fatalf("sweep %v: %v\n%s", args, err, err.(*exec.ExitError).Stderr)
+		t.Fatalf("sweep %v: %v\n%s", args, err, &stderr)
 	}
 	if err := json.Unmarshal(out, &found); err != nil {
 		t.Fatalf("sweep %v printed %s: %v", args, out, err)
