@@ -19,10 +19,12 @@ import (
 // bakeOnInstance makes an AMI on an instance.
 const bakeOnInstance = `
 variable "name" { type = string }
+variable "method" { default = "snapshot" }
 source "immutable-instance" "x" {
-  ami_name   = var.name
-  access_key = "AKIADIRECT"
-  secret_key = "rehearsal"
+  ami_name     = var.name
+  image_method = var.method
+  access_key   = "AKIADIRECT"
+  secret_key   = "rehearsal"
 }
 build {
   sources = ["source.immutable-instance.x"]
@@ -167,9 +169,16 @@ func TestInstanceKilledAfterEachChange(t *testing.T) {
 	hcl := templateFile(t, bakeOnInstance)
 	args := func(name string) []string { return []string{"build", "-var", "name=" + name, hcl} }
 	points := h.rehearse(t, args("rehearsed"))
-	for _, at := range sample(points, 2) {
+	// What CreateImage begins is known by the image alone.
+	for _, at := range append(sample(points, 2), point{"ec2:CreateImage", 1}) {
 		t.Run("after "+at.String(), func(t *testing.T) {
 			sayHowToRepeat(t)
+			args := func(name string) []string {
+				if at.action != "ec2:CreateImage" {
+					return args(name)
+				}
+				return append([]string{"build", "-var", "method=create_image"}, args(name)[1:]...)
+			}
 			before := h.everything(t)
 			name := "killed-after-" + strings.NewReplacer(":", "-", " ", "-").Replace(at.String())
 			h.kill(t, args(name), at)
