@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -98,11 +99,15 @@ func instanceFigures(ctx context.Context, dir, baseDisk string, stage *rehearsal
 	}
 	defer func() { err = errors.Join(err, box.Stop()) }()
 	for turn := range turns {
-		ours, err := bakeOnInstance(ctx, apart, box, "immutable-instance", turn)
+		ours, err := bakeOnInstance(ctx, apart, box, fmt.Sprintf("immutable-instance-%d", turn))
 		if err != nil {
 			return err
 		}
-		theirs, err := bakeOnInstance(ctx, apart, box, "amazon-ebs", turn)
+		theirs, err := bakeOnInstance(ctx, apart, box, fmt.Sprintf("amazon-ebs-%d", turn))
+		// It does not wait for a key pair that is seen late, as one in ten is.
+		for again := 1; err != nil && again < 5; again++ {
+			theirs, err = bakeOnInstance(ctx, apart, box, fmt.Sprintf("amazon-ebs-%d-%d", turn, again))
+		}
 		if err != nil {
 			return err
 		}
@@ -137,14 +142,17 @@ type call struct {
 	Ms        float64
 }
 
-// bakeOnInstance builds with one of the builders; its access key tells its calls
-// from others'.
-func bakeOnInstance(ctx context.Context, stage *rehearsal.Stage, box *rehearsal.Sandbox, builder string, turn int) (*onInstance, error) {
+// bakeOnInstance builds with the builder that the name begins with; an access key
+// tells its calls from others'.
+func bakeOnInstance(ctx context.Context, stage *rehearsal.Stage, box *rehearsal.Sandbox, name string) (*onInstance, error) {
 	hcl := filepath.Join(stage.Dir, "instance.pkr.hcl")
 	if err := os.WriteFile(hcl, []byte(onInstances), 0o600); err != nil {
 		return nil, err
 	}
-	b := &onInstance{name: fmt.Sprintf("%s-%d", builder, turn)}
+	b, builder := &onInstance{name: name}, "immutable-instance"
+	if strings.HasPrefix(name, "amazon-ebs") {
+		builder = "amazon-ebs"
+	}
 	begun := time.Now()
 	var err error
 	b.output, err = stage.Packer(ctx, rehearsal.Packer{
