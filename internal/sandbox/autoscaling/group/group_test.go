@@ -219,6 +219,8 @@ func TestTheOrderOfReplacement(t *testing.T) {
 		{"200 launches all", 4, 100, new(200), 4, 8, "launch terminate"},
 		{"90 to 110 does both", 10, 90, new(110), 9, 11, "terminate launch"},
 		{"a single one, launch first", 1, 100, new(100), 1, 2, "launch terminate"},
+		{"a single one, terminate first", 1, 100, nil, 0, 1, "terminate launch"},
+		{"a single one, by default", 1, 90, nil, 0, 1, "terminate launch"},
 		{"none at all", 0, 90, nil, 0, 0, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

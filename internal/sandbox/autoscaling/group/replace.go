@@ -100,8 +100,9 @@ func (g *Group) take(ctx context.Context, w World, m *Member, now time.Time) {
 }
 
 // head is the outdated member to replace next: the oldest of the zone that has
-// most, of those that are not recent as long as there are such. Members that turn out not to need it are passed over for good; protected
-// ones go to the end of their queue.
+// most, of those that are not recent as long as there are such. Members that turn
+// out not to need it are passed over for good; protected ones go to the end of
+// their queue.
 func (g *Group) head(w World, r *Refresh) *Member {
 	var best *Member
 	for _, zone := range slices.Sorted(maps.Keys(g.queue)) {
