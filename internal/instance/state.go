@@ -128,8 +128,8 @@ func (b Bakery) Terminate(ctx context.Context, id string) error {
 	return cloud.Wait(ctx, until, func(ctx context.Context) (bool, string, error) {
 		found, err := b.Describe(ctx, id)
 		switch {
-		case err != nil:
-			return false, "", err
+		case err != nil: // what can't be looked up can be ended all the same
+			return false, "", errors.Join(err, unless(b.End(ctx, id), "InvalidInstanceID.NotFound"))
 		case found.State != nil && found.State.Name == types.InstanceStateNameTerminated:
 			return true, "", nil
 		case found.State != nil && found.State.Name == types.InstanceStateNameShuttingDown:
