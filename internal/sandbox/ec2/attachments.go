@@ -68,7 +68,7 @@ func (r *region) attachVolume(c *api.Call, in *attachVolumeInput) (*attachmentIt
 		return nil, fail("IncorrectState", "Instance '%s' is rebooting; try again when it has.", i.Id)
 	}
 	r.attach(v, i, in.Device, false)
-	it := v.attachmentItem("attaching") // what it is at the end, when the instance may be terminated, is not told
+	it := v.attachmentItem("attaching") // before the instance may be terminated
 	if one != nil {
 		if err := r.attachToMachine(c, v, one.machine); err != nil {
 			return nil, err
