@@ -43,7 +43,7 @@ func (s *stepLaunch) run(ctx context.Context) error {
 	l := instance.Launch{
 		Image: s.base, Types: c.InstanceTypes, Place: s.place, Spot: c.Spot,
 		Profile: c.IamInstanceProfile, PublicAddress: c.AssociatePublicIpAddress.ToBoolPointer(), UserData: c.userData,
-		Groups: c.SecurityGroupIds, KeyName: c.Comm.SSHKeyPairName,
+		Groups: c.SecurityGroupIds, Key: instance.Key{Name: c.Comm.SSHKeyPairName},
 	}
 	var err error
 	if l.Root, err = s.root(); err != nil {
@@ -94,8 +94,8 @@ func (s *stepLaunch) makeWay(ctx context.Context, l *instance.Launch) error {
 	making, ctx := errgroup.WithContext(ctx)
 	making.Go(func() (err error) {
 		if !c.ownKey() && c.SSHInterface != byConnect {
-			l.KeyName, err = s.bakery.KeyPair(ctx, c.Comm.SSHPublicKey)
-			c.Comm.SSHTemporaryKeyPairName = l.KeyName // by which ssh_clear_authorized_keys finds it
+			l.Key, err = s.bakery.KeyPair(ctx, c.Comm.SSHPublicKey)
+			c.Comm.SSHTemporaryKeyPairName = l.Key.Name // by which ssh_clear_authorized_keys finds it
 		}
 		return err
 	})

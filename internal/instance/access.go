@@ -25,33 +25,39 @@ type groups interface {
 	DeleteSecurityGroup(context.Context, *ec2.DeleteSecurityGroupInput, ...func(*ec2.Options)) (*ec2.DeleteSecurityGroupOutput, error)
 }
 
+// Key is a key pair. Of one that is the user's own only the name is known.
+type Key struct {
+	Name string
+	born *cloud.Newborn
+}
+
 // KeyPair makes a key pair of a public key, in the format of authorized_keys.
 // The private key never leaves this machine.
-func (b Bakery) KeyPair(ctx context.Context, public []byte) (name string, err error) {
+func (b Bakery) KeyPair(ctx context.Context, public []byte) (Key, error) {
 	ctx, stop := begin(ctx)
 	defer stop()
-	name = b.name()
-	_, err = b.EC2.ImportKeyPair(ctx, &ec2.ImportKeyPairInput{
+	name := b.name()
+	_, err := b.EC2.ImportKeyPair(ctx, &ec2.ImportKeyPairInput{
 		KeyName: &name, PublicKeyMaterial: public, TagSpecifications: b.tagged(types.ResourceTypeKeyPair),
 	})
 	// A duplicate is one of this very run, whose answer was lost.
 	if err != nil && cloud.Code(err) != "InvalidKeyPair.Duplicate" {
-		return "", fmt.Errorf("make a temporary key pair (ec2:ImportKeyPair): %w", err)
+		return Key{}, fmt.Errorf("make a temporary key pair (ec2:ImportKeyPair): %w", err)
 	}
-	born := cloud.Born()
-	b.Ladder.Add("delete key pair "+name, func(ctx context.Context) error { return b.deleteKey(ctx, name, born) })
-	return name, nil
+	made := Key{name, cloud.Born()}
+	b.Ladder.Add("delete key pair "+name, func(ctx context.Context) error { return b.deleteKey(ctx, made) })
+	return made, nil
 }
 
 // deleteKey deletes a key pair. EC2 answers that it has done so also where it
 // knows none of the name; only of one that it knew it tells the id.
-func (b Bakery) deleteKey(ctx context.Context, name string, born *cloud.Newborn) error {
-	return cloud.Wait(ctx, cloud.Until{What: "key pair " + name + " is gone"}, func(ctx context.Context) (bool, string, error) {
-		out, err := b.EC2.DeleteKeyPair(ctx, &ec2.DeleteKeyPairInput{KeyName: &name})
+func (b Bakery) deleteKey(ctx context.Context, k Key) error {
+	return cloud.Wait(ctx, cloud.Until{What: "key pair " + k.Name + " is gone"}, func(ctx context.Context) (bool, string, error) {
+		out, err := b.EC2.DeleteKeyPair(ctx, &ec2.DeleteKeyPairInput{KeyName: &k.Name})
 		if err = unless(err, "InvalidKeyPair.NotFound"); err != nil {
 			return false, "", err
 		}
-		return out != nil && out.KeyPairId != nil || !born.MayAppear(), "it can't be found yet", nil
+		return out != nil && out.KeyPairId != nil || !k.born.MayAppear(), "it can't be found yet", nil
 	})
 }
 

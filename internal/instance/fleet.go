@@ -28,7 +28,7 @@ type Launch struct {
 	Types   []string // in the order in which they are tried
 	Place   Place
 	Spot    bool // try Spot capacity first
-	KeyName string
+	Key     Key
 	Groups  []string // security groups
 	Profile string   // name of an instance profile, or its ARN
 	// PublicAddress is nil to leave it to the subnet.
@@ -129,6 +129,7 @@ func (b Bakery) fleet(ctx, interrupted context.Context, l Launch, template strin
 	}
 	for _, i := range out.Instances {
 		for _, id := range i.InstanceIds {
+			l.Key.born.Seen()
 			b.Ladder.Add("terminate instance "+id, func(ctx context.Context) error { return b.Terminate(ctx, id) })
 			b.Say(fmt.Sprintf("Launched %s (%s, %s)", id, i.InstanceType, market))
 			return id, refusals, nil
@@ -198,8 +199,8 @@ func (b Bakery) template(l Launch) *types.RequestLaunchTemplateData {
 		}},
 		BlockDeviceMappings: mappings(l),
 	}
-	if l.KeyName != "" {
-		data.KeyName = &l.KeyName
+	if l.Key.Name != "" {
+		data.KeyName = &l.Key.Name
 	}
 	if len(l.UserData) > 0 {
 		data.UserData = aws.String(base64.StdEncoding.EncodeToString(l.UserData))
