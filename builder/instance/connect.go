@@ -39,8 +39,9 @@ func (s *stepConnect) Run(ctx context.Context, state multistep.StateBag) multist
 
 	connecting, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	id := aws.ToString(s.instance.InstanceId)
 	go func() {
-		if err := s.bakery.Watch(connecting, aws.ToString(s.instance.InstanceId)); err != nil {
+		if err := s.bakery.Watch(connecting, id); err != nil {
 			stop(err)
 		}
 	}()

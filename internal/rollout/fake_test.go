@@ -116,6 +116,17 @@ func (f *fakeAWS) becomes(status types.InstanceRefreshStatus, reason string, per
 	r.PercentageComplete, r.InstancesToUpdate = aws.Int32(percent), aws.Int32(left)
 }
 
+// runsIn has a refresh seen only when some time has passed.
+func (f *fakeAWS) runsIn(d time.Duration, id, version string) {
+	due := time.Now().Add(d)
+	f.fail["DescribeInstanceRefreshes"] = func(int) error {
+		if len(f.refreshes) == 0 && !time.Now().Before(due) {
+			f.runs(id, version)
+		}
+		return nil
+	}
+}
+
 // runs begins a refresh towards a version of the template.
 func (f *fakeAWS) runs(id, version string) {
 	f.refreshes = append([]types.InstanceRefresh{{

@@ -183,7 +183,7 @@ func TestARefreshThatIsSeenLateIsFollowed(t *testing.T) {
 		f := newFake(t)
 		f.toTheEnd()
 		f.fail["StartInstanceRefresh"] = func(int) error {
-			time.AfterFunc(2*time.Minute, func() { f.runs("refresh-1", "4") })
+			f.runsIn(2*time.Minute, "refresh-1", "4")
 			return apiError("InstanceRefreshInProgress") // to the SDK's second try
 		}
 		r, ui := f.rollout()
@@ -362,7 +362,7 @@ func TestARefreshThatIsSeenLongAfterItsUnansweredStartIsFollowed(t *testing.T) {
 		f := newFake(t)
 		f.toTheEnd()
 		f.fail["StartInstanceRefresh"] = func(int) error {
-			time.AfterFunc(5*time.Second, func() { f.runs("refresh-1", "4") })
+			f.runsIn(5*time.Second, "refresh-1", "4")
 			return errors.New("connection reset by peer")
 		}
 		r, ui := f.rollout()

@@ -35,7 +35,9 @@ type account struct {
 	ending  map[string]time.Time
 	running map[string]string // instances by their image
 	calls   map[string]int
-	fails   map[string]error // by operation
+	fails   map[string]error     // by operation
+	due     time.Time        // when happens does
+	happens func()
 
 	versions  []types.LaunchTemplateVersion
 	groups    []astypes.AutoScalingGroup
@@ -61,8 +63,15 @@ func refuse(code string) error {
 	return &smithy.GenericAPIError{Code: code, Message: "AWS says " + code}
 }
 
+// in has something happen at the first call after d.
+func (a *account) in(d time.Duration, happens func()) { a.due, a.happens = time.Now().Add(d), happens }
+
 func (a *account) call(operation string) error {
 	a.calls[operation]++
+	if happens := a.happens; happens != nil && !time.Now().Before(a.due) {
+		a.happens = nil
+		happens()
+	}
 	return a.fails[operation]
 }
 

@@ -192,7 +192,7 @@ func TestWhatIsFinishedMeanwhileIsLeft(t *testing.T) {
 		a.leave(Image, "ami-1", "dead", expired)
 		a.leave(Snapshot, "snap-1", "dead", expired)
 		found := find(t, a.sweep())
-		time.AfterFunc(30*time.Second, func() { // while the instance shuts down
+		a.in(30*time.Second, func() { // while the instance shuts down
 			delete(a.things["ami-1"].tags, cloud.TagExpires)
 			delete(a.things["snap-1"].tags, cloud.TagExpires)
 		})
@@ -215,7 +215,7 @@ func TestThrottlingSlowsTheRemovalDown(t *testing.T) {
 		a := newAccount()
 		a.leave(Snapshot, "snap-1", "dead", time.Now().Add(-time.Minute))
 		a.fails["DeleteSnapshot"] = refuse("RequestLimitExceeded")
-		time.AfterFunc(5*time.Minute, func() { delete(a.fails, "DeleteSnapshot") })
+		a.in(5*time.Minute, func() { delete(a.fails, "DeleteSnapshot") })
 		found := find(t, a.sweep())
 		if err := a.sweep().Remove(t.Context(), found); err != nil || !found[0].Removed || a.calls["DeleteSnapshot"] > 30 {
 			t.Errorf("%+v after %d calls: %v", found, a.calls["DeleteSnapshot"], err)
