@@ -101,7 +101,7 @@ func (d *Datasource) Configure(raws ...any) error {
 	// A secret must not get into a log, nor from there into another build.
 	packersdk.LogSecretFilter.Set(c.Secrets()...)
 
-	errs := c.Access.Prepare()
+	errs := c.Prepare()
 	if c.MaxAge < 0 {
 		errs = append(errs, fmt.Errorf("max_age is %s; it can't be negative", c.MaxAge))
 	}

@@ -35,7 +35,7 @@ type account struct {
 	ending  map[string]time.Time
 	running map[string]string // instances by their image
 	calls   map[string]int
-	fails   map[string]error     // by operation
+	fails   map[string]error // by operation
 	due     time.Time        // when happens does
 	happens func()
 
