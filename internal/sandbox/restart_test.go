@@ -8,6 +8,8 @@ import (
 	cwtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/fault"
 )
 
 func TestAFleetIsLaunchedOnceAlsoWithARestartBetween(t *testing.T) {
@@ -86,4 +88,40 @@ func TestAlarmsGoOnAfterARestart(t *testing.T) {
 	states(cwtypes.StateValueAlarm)
 	set(cwtypes.StateValueOk)
 	states(cwtypes.StateValueOk)
+}
+
+func TestTagsThatAreSeenLateOutliveTheSandbox(t *testing.T) {
+	rule, err := fault.Parse("ec2:CreateTags,kind=late,for=1h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := options(t, nil)
+	late := o
+	late.Faults = []fault.Rule{rule}
+	cfg, end := run(t, late)
+	client := ec2.NewFromConfig(cfg)
+	id := template(t, client)
+	if _, err := client.CreateTags(t.Context(), &ec2.CreateTagsInput{
+		Resources: []string{*id}, Tags: []types.Tag{{Key: aws.String("Name"), Value: aws.String("hello")}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	tags := func() []types.TagDescription {
+		t.Helper()
+		out, err := client.DescribeTags(t.Context(), &ec2.DescribeTagsInput{Filters: []types.Filter{{Name: aws.String("resource-id"), Values: []string{*id}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.Tags
+	}
+	if now := tags(); len(now) > 0 {
+		t.Errorf("tags that are to be seen an hour later: %v", now)
+	}
+	end()
+
+	cfg, _ = run(t, o)
+	client = ec2.NewFromConfig(cfg)
+	if now := tags(); len(now) != 1 {
+		t.Errorf("after a restart there are the tags %v, want Name", now)
+	}
 }

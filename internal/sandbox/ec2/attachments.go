@@ -80,12 +80,13 @@ func (r *region) attachVolume(c *api.Call, in *attachVolumeInput) (*attachmentIt
 // attachToMachine gives a machine that runs a volume that is attached to its
 // instance.
 func (r *region) attachToMachine(c *api.Call, v *volume, to machine.Machine) error {
+	made := v.Attachment
 	disk, err := r.service.store.VolumePath(r.name, v.Id)
 	if err == nil {
-		added := machine.Volume{Device: v.Attachment.device(), Disk: disk}
+		added := machine.Volume{Device: made.device(), Disk: disk}
 		c.Outside(func() { err = to.Attach(added) })
 	}
-	if err != nil && v.Attachment != nil {
+	if err != nil && v.Attachment == made { // and no other that has been made meanwhile
 		r.detach(v, r.Instances[v.Attachment.InstanceId])
 	}
 	return err
@@ -134,6 +135,9 @@ func (r *region) detachVolume(c *api.Call, in *detachVolumeInput) (*attachmentIt
 	}
 	it := v.attachmentItem("detaching")
 	one := r.service.runs.running[v.Attachment.InstanceId]
+	if in.Force && one != nil && one.machine != nil {
+		return nil, fail("UnsupportedOperation", "The sandbox does not take a volume by force from an instance that runs; unmount it there, or stop the instance")
+	}
 	switch {
 	case v.Attachment.Detaching:
 	case one != nil && one.machine != nil:

@@ -32,6 +32,8 @@ func TestVolumesOfARealInstanceAreItsDevices(t *testing.T) {
 	}
 
 	w.ask(address, key, "sudo mkfs.ext4 -q /dev/sdb && sudo mount /dev/sdb /mnt && echo kept | sudo tee /mnt/file")
+	_, err := w.DetachVolume(t.Context(), &ec2.DetachVolumeInput{VolumeId: &volume, Force: aws.Bool(true)})
+	refused(t, err, "UnsupportedOperation")
 	if _, err := w.DetachVolume(t.Context(), &ec2.DetachVolumeInput{VolumeId: &volume}); err != nil {
 		t.Fatal(err)
 	}

@@ -242,7 +242,7 @@ func (r *region) rebootInstances(c *api.Call, in *instanceIDsInput) (*succeeded,
 
 type terminateInstancesInput struct {
 	instanceIDsInput
-	Force          bool
+	Force          bool // which changes nothing here: a machine that does not shut down is ended in any case
 	SkipOsShutdown bool
 }
 

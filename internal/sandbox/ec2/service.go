@@ -120,6 +120,7 @@ func (s *Service) in(name string) *region {
 // must not be held; they are not changed any more afterwards. Machines that
 // don't shut down before ctx ends are killed.
 func (s *Service) Close(ctx context.Context) {
+	s.books.Do(s.retagAll)
 	s.closed.Lock()
 	s.shut = true
 	s.closed.Unlock()

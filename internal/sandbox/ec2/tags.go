@@ -206,20 +206,34 @@ func (r *region) retag(bearers []*resource, change func(tags)) {
 			change(bearer.Tags)
 			continue
 		}
-		r.service.retagging[id] = append(waiting, retagging{at, change})
+		r.service.retagging[id] = append(waiting, retagging{r.name, at, change})
 		r.service.later(time.Until(at), r, func(r *region) { r.retagNext(id) })
 	}
 }
 
 // retagging is a change of tags that is seen late.
 type retagging struct {
+	region string
 	at     time.Time
 	change func(tags)
+}
+
+// retagAll carries out all changes that wait, because nobody would later. The
+// books must be held.
+func (s *Service) retagAll() {
+	for id, waiting := range s.retagging {
+		for _, next := range waiting {
+			s.in(next.region).retagNext(id)
+		}
+	}
 }
 
 // retagNext carries out the change of a resource's tags that has waited longest.
 func (r *region) retagNext(id string) {
 	waiting := r.service.retagging[id]
+	if len(waiting) == 0 {
+		return // the sandbox is ending, and has carried all of them out
+	}
 	for bearer := range r.resources() {
 		if bearer.Id == id {
 			waiting[0].change(bearer.Tags)
