@@ -143,3 +143,40 @@ func ofJob(t *testing.T, box *rehearsal.Sandbox, job string) (ids []string) {
 	}
 	return ids
 }
+
+// TestSourcesSideBySide bakes two sources in one build: what is made for the one
+// is never taken for the other's.
+func TestSourcesSideBySide(t *testing.T) {
+	t.Parallel()
+	stage, box := sandbox(t)
+	hcl := templateFile(t, `
+source "immutable-instance" "x" {
+  architecture = "x86_64"
+  run_tags     = { job = "side-by-side" }
+}
+build {
+  source "immutable-instance.x" {
+    name     = "one"
+    ami_name = "side-by-side-one"
+  }
+  source "immutable-instance.x" {
+    name     = "two"
+    ami_name = "side-by-side-two"
+  }
+  provisioner "shell" { inline = ["echo ${source.name} | sudo tee /etc/source"] }
+}
+`)
+	output, err := stage.Packer(t.Context(), rehearsal.Packer{Dir: root, Env: box.Environ("AKIASIDE"), Args: []string{"build", hcl}})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	found, err := ec2.NewFromConfig(box.Config()).DescribeImages(t.Context(), &ec2.DescribeImagesInput{
+		Owners: []string{"self"}, Filters: []types.Filter{{Name: aws.String("name"), Values: []string{"side-by-side-*"}}},
+	})
+	if err != nil || len(found.Images) != 2 || *found.Images[0].BlockDeviceMappings[0].Ebs.SnapshotId == *found.Images[1].BlockDeviceMappings[0].Ebs.SnapshotId {
+		t.Errorf("%+v, %v\n%s", found.Images, err, output)
+	}
+	if left := ofJob(t, box, "side-by-side"); len(left) > 0 {
+		t.Errorf("left behind: %v\n%s", left, output)
+	}
+}
