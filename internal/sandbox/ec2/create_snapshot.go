@@ -9,6 +9,7 @@ import (
 
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/api"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/clock"
+	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/machine"
 	"github.com/immutable-server/packer-plugin-immutable/internal/sandbox/storage"
 )
 
@@ -24,10 +25,17 @@ func (r *region) begin(v *volume, description string, with tags) *storage.Snapsh
 }
 
 // read reads the volume of a snapshot that was begun, at once, and completes
-// the snapshot when AWS would have. A machine that runs goes on writing
-// meanwhile. The books must not be held.
+// the snapshot when AWS would have. A machine that runs stands still meanwhile,
+// because a snapshot is of one moment. The books must not be held.
 func (s *Service) read(ctx context.Context, regionName, snapshotID, volumeID string) {
-	blocks, err := s.contents(ctx, regionName, volumeID)
+	var blocks *storage.Blocks
+	var err error
+	look := func() { blocks, err = s.contents(ctx, regionName, volumeID) }
+	if user := s.user(regionName, volumeID); user == nil {
+		look()
+	} else if held := user.Hold(look); held != nil {
+		s.report(fmt.Errorf("snapshot volume %s of a running instance: %w", volumeID, held))
+	}
 	s.books.Do(func() {
 		r := s.in(regionName)
 		if v := r.Volumes[volumeID]; v != nil {
@@ -37,6 +45,18 @@ func (s *Service) read(ctx context.Context, regionName, snapshotID, volumeID str
 		}
 		s.takes(clock.Snapshot, r, func(r *region) { r.completeSnapshot(snapshotID, blocks, err) })
 	})
+}
+
+// user is the machine that runs with a volume; nil if there is none.
+func (s *Service) user(regionName, volumeID string) (user machine.Machine) {
+	s.books.Read(func() {
+		if v := s.in(regionName).Volumes[volumeID]; v != nil && v.Attachment != nil {
+			if one := s.runs.running[v.Attachment.InstanceId]; one != nil {
+				user = one.machine
+			}
+		}
+	})
+	return user
 }
 
 // completeSnapshot gives a snapshot what was read of its volume, or the error

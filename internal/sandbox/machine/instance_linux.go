@@ -33,6 +33,7 @@ type instance struct {
 	id       string
 	volumes  volumes
 	process  atomic.Pointer[os.Process] // unshare, whose child is systemd-nspawn
+	group    *os.File                   // its control group; closed when it has ended
 	kill     context.CancelFunc
 	done     chan struct{}
 	released error // why the volume is perhaps still in use; set before done is closed
@@ -48,6 +49,7 @@ func start(ctx context.Context, spec Spec, network *os.File, ended func()) (*ins
 		// The kernel kills the container when this thread ends: it must last as long.
 		group, cleanup, err := prepare(spec, network, &i.volumes)
 		if err == nil {
+			i.group = group
 			err = i.run(ctx, spec, group, func() { started <- nil })
 		}
 		if i.process.Load() == nil {

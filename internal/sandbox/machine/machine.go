@@ -78,6 +78,9 @@ type Machine interface {
 	// Detach takes a volume away and returns when its disk is free. While the machine has it mounted that is
 	// not so, and ctx decides how long to wait for it.
 	Detach(ctx context.Context, device string) error
+	// Hold calls read while all that runs in the machine stands still, and what it has written is on its root
+	// volume: what is read there is of one moment. A machine that ends meanwhile stands still too.
+	Hold(read func()) error
 	// Done is closed when the machine has ended, by whatever cause (its own poweroff, for one),
 	// and its root volume is free.
 	Done() <-chan struct{}
