@@ -47,14 +47,15 @@ func (i *instance) frozen() error {
 
 // writeOut writes what the kernel holds of the root filesystem to the volume.
 func (i *instance) writeOut() error {
-	for _, init := range inits(i.process.Load().Pid) {
-		root, err := os.Open(filepath.Join("/proc", fmt.Sprint(init), "root"))
-		if err != nil {
-			return fmt.Errorf("write out the root volume of %s: %w", i.id, err)
-		}
-		return errors.Join(unix.Syncfs(int(root.Fd())), root.Close())
+	container := inits(i.process.Load().Pid)
+	if len(container) == 0 {
+		return nil // it begins or has ended
 	}
-	return nil // it begins or has ended
+	root, err := os.Open(filepath.Join("/proc", fmt.Sprint(container[0]), "root"))
+	if err != nil {
+		return fmt.Errorf("write out the root volume of %s: %w", i.id, err)
+	}
+	return errors.Join(unix.Syncfs(int(root.Fd())), root.Close())
 }
 
 // A group is reached by its open directory, because other threads do not see its path.
